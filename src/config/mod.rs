@@ -1,0 +1,209 @@
+//! The plugin configuration: JSON text in, a [`Filter`] or all of its mistakes out.
+
+mod environment;
+pub mod error;
+mod json;
+pub mod rules;
+#[cfg(test)]
+mod schema;
+#[cfg(test)]
+mod tests;
+
+use std::marker::PhantomData;
+
+use http::HeaderName;
+use serde::Deserialize;
+
+use self::environment::expand;
+use self::error::{Checks, ConfigErrors};
+use self::json::Json;
+use crate::credential::{Auth, Credential};
+use crate::filter::{Filter, STRIPPED_BY_DEFAULT};
+use crate::selection::{SelectBy, Server, Servers, Unmatched, Upstream};
+
+pub use self::environment::Environment;
+
+/// Several servers, one of them chosen for each request.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct ManyServers {
+    /// The routing fact that is the key in `servers`: the cluster that the route chose (the default),
+    /// the route's name, or the string `server` under `mcp_upstream_auth` in the route's metadata.
+    select_by: Option<SelectBy>,
+    /// The MCP servers by name.
+    #[cfg_attr(test, schemars(required, with = "std::collections::BTreeMap<String, ServerKeys>", extend("minProperties" = 1)))]
+    #[expect(dead_code, reason = "read apart from the rest; here it makes the key known")]
+    servers: Option<PhantomData<ServerKeys>>,
+    /// What becomes of a request whose server is not in `servers`; `reject` is the default.
+    unmatched: Option<Unmatched>,
+    /// Headers to remove in addition to Authorization, X-Api-Key, Host and Content-Length; Cookie and
+    /// Proxy-Authorization if not given.
+    strip_headers: Option<Vec<String>>,
+}
+
+/// One server for every request that the filter sees.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct OneServer {
+    /// The name the server is called by, `host[:port]`, in place of the caller's Host.
+    host: String,
+    /// How the filter authenticates to the server; not at all if not given.
+    #[cfg_attr(test, schemars(with = "Option<Auth>"))]
+    auth: Option<PhantomData<Auth>>,
+    /// `false` refuses every request to the server, and its secrets are not looked up.
+    #[cfg_attr(test, schemars(extend("default" = true)))]
+    enabled: Option<bool>,
+    /// Headers to remove in addition to Authorization, X-Api-Key, Host and Content-Length; Cookie and
+    /// Proxy-Authorization if not given.
+    strip_headers: Option<Vec<String>>,
+}
+
+/// One of several servers.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct ServerKeys {
+    /// The name the server is called by, `host[:port]`, in place of the caller's Host.
+    host: String,
+    /// How the filter authenticates to the server; not at all if not given.
+    #[cfg_attr(test, schemars(with = "Option<Auth>"))]
+    #[expect(dead_code, reason = "read apart from the rest; here it makes the key known")]
+    auth: Option<PhantomData<Auth>>,
+    /// `false` refuses every request to the server, and its secrets are not looked up.
+    #[cfg_attr(test, schemars(extend("default" = true)))]
+    enabled: Option<bool>,
+}
+
+impl OneServer {
+    fn split(self) -> (ServerKeys, Option<Vec<String>>) {
+        (ServerKeys { host: self.host, auth: self.auth, enabled: self.enabled }, self.strip_headers)
+    }
+}
+
+impl Filter {
+    /// Reads a plugin configuration. `environment` resolves `${NAME}` in the strings of `auth`.
+    ///
+    /// `servers` and `auth` are taken out of the tree and read on their own, so that one mistake does
+    /// not hide those beside it. That is why their fields above hold nothing.
+    ///
+    /// # Errors
+    /// All mistakes found; none of them shows a value.
+    pub fn from_config(text: &[u8], environment: Environment<'_>) -> Result<Self, ConfigErrors> {
+        let mut errors = ConfigErrors::default();
+        let filter = read(text, environment, errors.checks());
+        filter.filter(|_| errors.is_empty()).ok_or(errors)
+    }
+}
+
+fn read(text: &[u8], environment: Environment<'_>, mut checks: Checks<'_>) -> Option<Filter> {
+    if text.trim_ascii().is_empty() {
+        checks.fail("must not be empty");
+        return None;
+    }
+    let mut json = checks.accept_at(Json::parse(text))?;
+    json.drop_repeated_names(checks.here());
+    let is_single =
+        json.get("servers").is_none() && ["host", "auth", "enabled"].iter().any(|key| json.get(key).is_some());
+    if is_single { one_server(json, environment, checks) } else { many_servers(json, environment, checks) }
+}
+
+fn one_server(mut json: Json, environment: Environment<'_>, mut checks: Checks<'_>) -> Option<Filter> {
+    for key in ["selectBy", "unmatched"] {
+        if json.take(key).is_some() {
+            checks.at(key).fail("has no meaning without servers");
+        }
+    }
+    let auth = json.take("auth");
+    let keys: Option<OneServer> = checks.accept_at(Deserialize::deserialize(json));
+    let (keys, strip) = keys.map(OneServer::split).unzip();
+    let strip = strip_headers(strip.flatten(), checks.at("stripHeaders"));
+    let server = server(None, keys, auth, environment, checks)?;
+    Some(Filter::new(Servers::only(server), strip?))
+}
+
+fn many_servers(mut json: Json, environment: Environment<'_>, mut checks: Checks<'_>) -> Option<Filter> {
+    let servers = json.take("servers");
+    for key in ["host", "auth", "enabled"] {
+        if json.take(key).is_some() {
+            checks.at(key).fail("must not stand beside servers, but in one of them");
+        }
+    }
+    let keys: Option<ManyServers> = checks.accept_at(Deserialize::deserialize(json));
+    let list = server_list(servers, environment, checks.at("servers"));
+    let keys = keys?;
+    let strip = strip_headers(keys.strip_headers, checks.at("stripHeaders"));
+    let servers = Servers::named(keys.select_by.unwrap_or_default(), list?, keys.unmatched.unwrap_or_default());
+    Some(Filter::new(servers, strip?))
+}
+
+fn server_list(servers: Option<Json>, environment: Environment<'_>, mut checks: Checks<'_>) -> Option<Vec<Server>> {
+    let entries = checks.accept(match servers {
+        Some(Json::Object(entries)) if !entries.is_empty() => Ok(entries),
+        Some(Json::Object(_)) => Err("must not be empty"),
+        Some(_) => Err("must be an object"),
+        None => Err("is required, or else host for a single server"),
+    })?;
+    let mut list = Vec::with_capacity(entries.len());
+    for (name, mut json) in entries {
+        let mut checks = checks.at(&name);
+        if name.is_empty() || name.chars().any(char::is_control) {
+            checks.fail("must have a name, without control characters");
+        }
+        let auth = json.take("auth");
+        let keys = checks.accept_at(Deserialize::deserialize(json));
+        list.push(server(Some(&name), keys, auth, environment, checks));
+    }
+    list.into_iter().collect()
+}
+
+/// Makes a server of what its entry says. A server that is switched off keeps none of it: its secrets
+/// are not looked up, but a key that is wrong is still a mistake.
+fn server(
+    name: Option<&str>,
+    keys: Option<ServerKeys>,
+    auth: Option<Json>,
+    environment: Environment<'_>,
+    mut checks: Checks<'_>,
+) -> Option<Server> {
+    let enabled = keys.as_ref().and_then(|keys| keys.enabled).unwrap_or(true);
+    let host = keys.and_then(|keys| checks.at("host").accept(rules::host(&keys.host)));
+    let credential = if enabled {
+        Some(credential(auth, environment, checks.at("auth")))
+    } else {
+        read_auth(auth, &mut checks.at("auth"))?;
+        None
+    };
+    let host = host?;
+    let name = name.unwrap_or(&host).into();
+    let upstream = match credential {
+        Some(credential) => Some(Upstream { host, credential: credential? }),
+        None => None,
+    };
+    Some(Server { name, upstream })
+}
+
+fn credential(auth: Option<Json>, environment: Environment<'_>, mut checks: Checks<'_>) -> Option<Credential> {
+    let mut auth = auth.unwrap_or(Json::Null);
+    expand(&mut auth, environment, checks.here());
+    match read_auth(Some(auth), &mut checks)? {
+        Some(auth) => auth.compile(&mut checks),
+        None => Some(Credential::None),
+    }
+}
+
+/// The inner `None` is an `auth` that is not given; the outer one is a mistake.
+fn read_auth(auth: Option<Json>, checks: &mut Checks<'_>) -> Option<Option<Auth>> {
+    checks.accept_at(Deserialize::deserialize(auth.unwrap_or(Json::Null)))
+}
+
+fn strip_headers(names: Option<Vec<String>>, mut checks: Checks<'_>) -> Option<Vec<HeaderName>> {
+    let Some(names) = names else { return Some(STRIPPED_BY_DEFAULT.to_vec()) };
+    let legal = names
+        .iter()
+        .enumerate()
+        .filter_map(|(index, name)| checks.index(index).accept(rules::stripped_header_name(name)));
+    let legal: Vec<HeaderName> = legal.collect();
+    (legal.len() == names.len()).then_some(legal)
+}

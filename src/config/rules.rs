@@ -1,0 +1,159 @@
+//! What a host, a header's name and a header's value may be.
+//!
+//! Everything that goes on the wire from a configuration passes one of these when it loads, so that
+//! no request can be split or smuggled by it.
+
+use std::net::Ipv6Addr;
+
+use http::header::{HOST, HeaderName, HeaderValue};
+use http::uri::Authority;
+
+/// Headers that frame or route the message. The proxy owns them; none can be a credential.
+const OWNED_BY_THE_PROXY: [&str; 9] = [
+    "connection",
+    "content-length",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Reads `text` as the `host[:port]` that an upstream is called by (RFC 9110 §7.2).
+///
+/// # Errors
+/// For user information, a path, a scheme, or a name outside letters, digits, `.`, `-` and `_`.
+pub fn host(text: &str) -> Result<String, &'static str> {
+    const RULE: &str = "must be a host name or address with an optional port, such as api.example.com or [::1]:8080";
+    let authority: Authority = text.parse().map_err(|_| RULE)?;
+    let name = authority.host();
+    let has_legal_port = text.len() == name.len() || authority.port_u16().is_some();
+    let is_legal = (is_name(name) || is_bracketed_ipv6(name)) && text.starts_with(name) && has_legal_port;
+    if is_legal { Ok(text.to_owned()) } else { Err(RULE) }
+}
+
+fn is_name(name: &str) -> bool {
+    let is_label = |label: &str| {
+        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    name.strip_suffix('.').unwrap_or(name).split('.').all(is_label)
+}
+
+fn is_bracketed_ipv6(name: &str) -> bool {
+    name.strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .is_some_and(|address| address.parse::<Ipv6Addr>().is_ok())
+}
+
+/// Reads `text` as the name of a header, in lower case.
+///
+/// # Errors
+/// For a pseudo-header (`:path`), and for anything that is not a token (RFC 9110 §5.1).
+pub fn header_name(text: &str) -> Result<HeaderName, &'static str> {
+    if text.starts_with(':') {
+        return Err("must not be a pseudo-header");
+    }
+    HeaderName::from_bytes(text.as_bytes()).map_err(|_| "must be a legal HTTP header name")
+}
+
+/// Reads `text` as the name of a header that can carry a credential.
+///
+/// # Errors
+/// As [`header_name`], and for headers that frame or route the message.
+pub fn credential_header_name(text: &str) -> Result<HeaderName, &'static str> {
+    let name = header_name(text)?;
+    if OWNED_BY_THE_PROXY.contains(&name.as_str()) {
+        return Err("must not be a header that frames or routes the message");
+    }
+    Ok(name)
+}
+
+/// Reads `text` as the name of a header to remove.
+///
+/// # Errors
+/// As [`header_name`], and for Host, which is replaced and must not be missing.
+pub fn stripped_header_name(text: &str) -> Result<HeaderName, &'static str> {
+    let name = header_name(text)?;
+    if name == HOST { Err("must not be host: it is always replaced") } else { Ok(name) }
+}
+
+/// Checks that `text` can be the value of a header (RFC 9110 §5.5).
+///
+/// # Errors
+/// For an empty value, one with a control character, or one with white space around it, which
+/// recipients would drop.
+pub fn header_value(text: &str) -> Result<(), &'static str> {
+    if text.is_empty() {
+        return Err("must not be empty");
+    }
+    if HeaderValue::from_bytes(text.as_bytes()).is_err() {
+        return Err("must be a legal HTTP header value, without CR, LF, NUL or another control character");
+    }
+    if text.trim_matches([' ', '\t']).len() != text.len() {
+        return Err("must not begin or end with white space");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{credential_header_name, header_name, header_value, host};
+
+    #[test]
+    fn hosts() {
+        for legal in ["a", "api.example.com", "API.example.com:8443", "a_b.c-d.", "10.0.0.1:80", "[::1]", "[fe80::1]:1"]
+        {
+            assert_eq!(host(legal).as_deref(), Ok(legal));
+        }
+        for illegal in [
+            "",
+            ":80",
+            "a:",
+            "a:b",
+            "a:99999",
+            "a b",
+            "a/b",
+            "a?b",
+            "a#b",
+            "https://a",
+            "u@a",
+            "u:p@a",
+            "a,b",
+            "a..b",
+            ".a",
+            "*.a",
+            "é.example",
+            "a%20b",
+            "[::1",
+            "[::g]",
+            "::1",
+            "a\r\nb",
+            "a\0",
+        ] {
+            assert!(host(illegal).is_err(), "{illegal:?}");
+        }
+    }
+
+    #[test]
+    fn header_names_are_lower_cased_tokens() {
+        assert_eq!(header_name("X-API-Key").unwrap().as_str(), "x-api-key");
+        for illegal in ["", ":path", "a b", "a:", "a\r\n", "é", "a\0"] {
+            assert!(header_name(illegal).is_err(), "{illegal:?}");
+        }
+        for owned in ["Host", "content-length", "Transfer-Encoding", "TE"] {
+            assert!(credential_header_name(owned).is_err(), "{owned}");
+        }
+    }
+
+    #[test]
+    fn header_values_cannot_split_a_message() {
+        for legal in ["a", "a b\tc", "grüße", "!\"#$%"] {
+            assert_eq!(header_value(legal), Ok(()), "{legal:?}");
+        }
+        for illegal in ["", " a", "a ", "a\n", "a\r\nb: c", "a\0b", "\u{7f}", "\u{1}"] {
+            assert!(header_value(illegal).is_err(), "{illegal:?}");
+        }
+    }
+}

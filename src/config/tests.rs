@@ -1,0 +1,279 @@
+//! Configurations that load, and what is said of those that do not.
+
+use crate::filter::Filter;
+
+/// The literal that stands for a secret in these configurations. No message may have it.
+const SECRET: &str = "s3cr3t";
+
+fn environment(name: &str) -> Option<String> {
+    match name {
+        "TOKEN" => Some(SECRET.to_owned()),
+        "LINE" => Some(format!("{SECRET}\n")),
+        "EMPTY" => Some(String::new()),
+        _ => None,
+    }
+}
+
+fn messages(config: &str) -> Vec<String> {
+    match Filter::from_config(config.as_bytes(), &environment) {
+        Ok(_) => Vec::new(),
+        Err(errors) => errors.to_string().lines().map(str::to_owned).collect(),
+    }
+}
+
+/// A configuration with one server `s` that has this `auth`.
+pub fn with_auth(auth: &str) -> String {
+    format!(r#"{{"servers": {{"s": {{"host": "h", "auth": {auth}}}}}}}"#)
+}
+
+/// What the README shows, and each liberty that the format allows.
+pub fn accepted() -> Vec<String> {
+    let mut configs: Vec<String> = [
+        r#"{"host": "h"}"#,
+        r#" {"host": "h:8080", "auth": {"type": "BEARER", "token": "${TOKEN}"}, "enabled": true, "stripHeaders": []} "#,
+        r#"{"servers": {"a": {"host": "h"}}}"#,
+        r#"{"servers": {"outbound|443||a.b": {"host": "h"}, "ü": {"host": "h"}}, "selectBy": "route", "unmatched": "pass"}"#,
+        r#"{"servers": {"a": {"host": "h", "enabled": false, "auth": {"type": "BEARER", "token": "${UNSET}"}}}}"#,
+        r#"{"host": "h", "auth": null, "enabled": null, "stripHeaders": null}"#,
+        r#"{"host": "h", "stripHeaders": ["X-Any", "Authorization"]}"#,
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    configs.extend(
+        [
+            r#"{}"#,
+            r#"{"type": "NONE"}"#,
+            r#"{"type": "bearer", "token": "1|a:b"}"#,
+            r#"{"token": "x", "type": "Bearer"}"#,
+            r#"{"type": "BASIC", "username": "", "password": "p:w ü"}"#,
+            r#"{"type": "API_KEY", "header": "Authorization", "value": "Token ${TOKEN}"}"#,
+            r#"{"type": "API_KEY", "query": "api key", "value": "${LINE}"}"#,
+            r#"{"type": "HEADERS", "headers": {"X-A": "ü", "x-b": "$${"}}"#,
+        ]
+        .map(with_auth),
+    );
+    configs
+}
+
+/// Configurations of which the schema, too, must say that they are wrong, with all that is said of them.
+pub fn refused() -> Vec<(String, Vec<&'static str>)> {
+    let server = |keys: &str| format!(r#"{{"servers": {{"s": {keys}}}}}"#);
+    vec![
+        // The whole
+        (
+            r#"[]"#.into(),
+            vec!["configuration: must be an object", "servers: is required, or else host for a single server"],
+        ),
+        (r#"{}"#.into(), vec!["servers: is required, or else host for a single server"]),
+        (
+            r#"{"server": {}}"#.into(),
+            vec![
+                "server: unknown key; known here: selectBy, servers, unmatched, stripHeaders",
+                "servers: is required, or else host for a single server",
+            ],
+        ),
+        (r#"{"servers": {}}"#.into(), vec!["servers: must not be empty"]),
+        (r#"{"servers": []}"#.into(), vec!["servers: must be an object"]),
+        (
+            r#"{"servers": {"s": {"host": "h"}}, "auth": {"type": "NONE"}}"#.into(),
+            vec!["auth: must not stand beside servers, but in one of them"],
+        ),
+        (
+            r#"{"servers": {"s": {"host": "h"}}, "host": "h", "enabled": true}"#.into(),
+            vec![
+                "host: must not stand beside servers, but in one of them",
+                "enabled: must not stand beside servers, but in one of them",
+            ],
+        ),
+        (
+            r#"{"host": "h", "selectBy": "route", "unmatched": "strip"}"#.into(),
+            vec!["selectBy: has no meaning without servers", "unmatched: has no meaning without servers"],
+        ),
+        (r#"{"auth": {"type": "NONE"}}"#.into(), vec!["host: is required"]),
+        (
+            r#"{"servers": {"s": {"host": "h"}}, "selectBy": "s3cr3t"}"#.into(),
+            vec!["selectBy: must be one of cluster, route, metadata"],
+        ),
+        (r#"{"servers": {"s": {"host": "h"}}, "selectBy": 1}"#.into(), vec!["selectBy: must be a string"]),
+        (
+            r#"{"servers": {"s": {"host": "h"}}, "unmatched": "Reject"}"#.into(),
+            vec!["unmatched: must be one of reject, strip, pass"],
+        ),
+        (r#"{"host": "h", "stripHeaders": "cookie"}"#.into(), vec!["stripHeaders: must be a list"]),
+        (r#"{"host": "h", "stripHeaders": ["a", 1]}"#.into(), vec!["stripHeaders[1]: must be a string"]),
+        // A server
+        (server("1"), vec!["servers.s: must be an object"]),
+        (server(r#"{"auth": {}}"#), vec!["servers.s.host: is required"]),
+        (server(r#"{"host": 1}"#), vec!["servers.s.host: must be a string"]),
+        (server(r#"{"host": "h", "enabled": "no"}"#), vec!["servers.s.enabled: must be a boolean"]),
+        (
+            server(r#"{"host": "h", "hots": "s3cr3t"}"#),
+            vec!["servers.s.hots: unknown key; known here: host, auth, enabled"],
+        ),
+        // Credentials
+        (with_auth(r#""BEARER""#), vec!["servers.s.auth: must be an object"]),
+        (with_auth(r#"{"token": "s3cr3t"}"#), vec!["servers.s.auth.type: is required"]),
+        (
+            with_auth(r#"{"type": "s3cr3t"}"#),
+            vec!["servers.s.auth.type: must be one of NONE, BEARER, BASIC, API_KEY, HEADERS"],
+        ),
+        (with_auth(r#"{"type": 1}"#), vec!["servers.s.auth.type: must be a string"]),
+        (
+            with_auth(r#"{"type": "NONE", "token": "s3cr3t"}"#),
+            vec!["servers.s.auth.token: unknown key; none is allowed here"],
+        ),
+        (with_auth(r#"{"type": "BEARER"}"#), vec!["servers.s.auth.token: is required"]),
+        (with_auth(r#"{"type": "BEARER", "token": 12345}"#), vec!["servers.s.auth.token: must be a string"]),
+        (with_auth(r#"{"type": "BEARER", "token": null}"#), vec!["servers.s.auth.token: must be a string"]),
+        (with_auth(r#"{"type": "BEARER", "token": ["s3cr3t"]}"#), vec!["servers.s.auth.token: must be a string"]),
+        (
+            with_auth(r#"{"type": "BEARER", "token": "a", "tokn": "s3cr3t"}"#),
+            vec!["servers.s.auth.tokn: unknown key; known here: token"],
+        ),
+        (with_auth(r#"{"type": "BASIC", "username": "u"}"#), vec!["servers.s.auth.password: is required"]),
+        (with_auth(r#"{"type": "BASIC", "password": "s3cr3t"}"#), vec!["servers.s.auth.username: is required"]),
+        (with_auth(r#"{"type": "API_KEY", "value": "s3cr3t"}"#), vec!["servers.s.auth: must have header or query"]),
+        (
+            with_auth(r#"{"type": "API_KEY", "header": "a", "query": "b", "value": "s3cr3t"}"#),
+            vec!["servers.s.auth: must have one of header and query, not both"],
+        ),
+        (with_auth(r#"{"type": "API_KEY", "header": "x"}"#), vec!["servers.s.auth.value: is required"]),
+        (with_auth(r#"{"type": "HEADERS"}"#), vec!["servers.s.auth.headers: is required"]),
+        (with_auth(r#"{"type": "HEADERS", "headers": {}}"#), vec!["servers.s.auth.headers: must not be empty"]),
+        (with_auth(r#"{"type": "HEADERS", "headers": {"x": 1}}"#), vec!["servers.s.auth.headers.x: must be a string"]),
+    ]
+}
+
+/// Configurations that break a rule which a schema does not express.
+fn refused_beyond_the_schema() -> Vec<(String, Vec<&'static str>)> {
+    const HOST: &str =
+        "servers.s.host: must be a host name or address with an optional port, such as api.example.com or [::1]:8080";
+    const VALUE: &str = "must be a legal HTTP header value, without CR, LF, NUL or another control character";
+    let host = |host: &str| format!(r#"{{"servers": {{"s": {{"host": "{host}"}}}}}}"#);
+    let mut table: Vec<(String, Vec<&str>)> = vec![
+        ("".into(), vec!["configuration: must not be empty"]),
+        (" \n".into(), vec!["configuration: must not be empty"]),
+        ("{".into(), vec!["configuration: is not valid JSON at line 1, column 1"]),
+        ("{\"host\": \"h\",\n \"auth\": s3cr3t}".into(), vec!["configuration: is not valid JSON at line 2, column 10"]),
+        (r#"{"host": "h"} s3cr3t"#.into(), vec!["configuration: is not valid JSON at line 1, column 15"]),
+        (r#"{"host": "h", "host": "s3cr3t"}"#.into(), vec!["host: is given twice"]),
+        (
+            r#"{"servers": {"s": {"host": "h"}, "s": {"host": "h"}, "a.b": {"host": "h", "auth": {"type": "NONE", "type": "NONE"}}}}"#.into(),
+            vec!["servers.s: is given twice", r#"servers["a.b"].auth.type: is given twice"#],
+        ),
+        (r#"{"servers": {"": {"host": "h"}}}"#.into(), vec![r#"servers[""]: must have a name, without control characters"#]),
+        (r#"{"host": "h", "stripHeaders": ["a", "b c", ":path", "Host"]}"#.into(), vec![
+            "stripHeaders[1]: must be a legal HTTP header name",
+            "stripHeaders[2]: must not be a pseudo-header",
+            "stripHeaders[3]: must not be host: it is always replaced",
+        ]),
+        (host(""), vec![HOST]),
+        (host("https://h"), vec![HOST]),
+        (host("h\\r\\nx: s3cr3t"), vec![HOST]),
+        (r#"{"host": "h/path"}"#.into(), vec!["host: must be a host name or address with an optional port, such as api.example.com or [::1]:8080"]),
+        (with_auth(r#"{"type": "BEARER", "token": ""}"#), vec!["servers.s.auth.token: must not be empty"]),
+        (
+            with_auth(r#"{"type": "BEARER", "token": "${LINE}"}"#),
+            vec!["servers.s.auth.token: must be visible ASCII characters without a space or line break"],
+        ),
+        (
+            with_auth(r#"{"type": "BEARER", "token": "${UNSET}"}"#),
+            vec!["servers.s.auth.token: environment variable UNSET is not set in the VM, or empty"],
+        ),
+        (
+            with_auth(r#"{"type": "BEARER", "token": "${EMPTY}"}"#),
+            vec!["servers.s.auth.token: environment variable EMPTY is not set in the VM, or empty"],
+        ),
+        (
+            with_auth(r#"{"type": "BEARER", "token": "s3cr3t${"}"#),
+            vec!["servers.s.auth.token: has `${` without a variable's name and `}` behind it; a literal `${` is written `$${`"],
+        ),
+        (with_auth(r#"{"type": "BASIC", "username": "a:b", "password": ""}"#), vec![
+            "servers.s.auth.username: must not contain a colon",
+            "servers.s.auth.password: must not be empty",
+        ]),
+        (with_auth(r#"{"type": "BASIC", "username": "a\u0000", "password": "${LINE}"}"#), vec![
+            "servers.s.auth.username: must not contain a control character",
+            "servers.s.auth.password: must not contain a control character",
+        ]),
+        (with_auth(r#"{"type": "API_KEY", "header": ":path", "value": ""}"#), vec![
+            "servers.s.auth.header: must not be a pseudo-header",
+            "servers.s.auth.value: must not be empty",
+        ]),
+        (with_auth(r#"{"type": "API_KEY", "query": "", "value": ""}"#), vec![
+            "servers.s.auth.query: must not be empty",
+            "servers.s.auth.value: must not be empty",
+        ]),
+        (with_auth(r#"{"type": "HEADERS", "headers": {"X-A": "a", "x-a": "b"}}"#), vec![
+            "servers.s.auth.headers.x-a: is given twice: case does not tell headers apart",
+        ]),
+        (with_auth(r#"{"type": "HEADERS", "headers": {"a b": "a", "Content-Length": "1", "x": "", "y": " s3cr3t"}}"#), vec![
+            "servers.s.auth.headers.Content-Length: must not be a header that frames or routes the message",
+            r#"servers.s.auth.headers["a b"]: must be a legal HTTP header name"#,
+            "servers.s.auth.headers.x: must not be empty",
+            "servers.s.auth.headers.y: must not begin or end with white space",
+        ]),
+    ];
+    for control in ["\\r", "\\n", "\\u0000", "\\u007f"] {
+        let rule: &'static str =
+            "servers.s.auth.value: must be a legal HTTP header value, without CR, LF, NUL or another control character";
+        assert!(rule.ends_with(VALUE));
+        table.push((
+            with_auth(&format!(r#"{{"type": "API_KEY", "header": "x", "value": "s3cr3t{control}a"}}"#)),
+            vec![rule],
+        ));
+    }
+    table
+}
+
+#[test]
+fn good_configurations_load() {
+    for config in accepted() {
+        assert_eq!(messages(&config), [""; 0], "{config}");
+    }
+}
+
+#[test]
+fn bad_configurations_say_where_and_which_rule() {
+    for (config, expected) in refused().into_iter().chain(refused_beyond_the_schema()) {
+        assert_eq!(messages(&config), expected, "{config}");
+    }
+}
+
+#[test]
+fn no_message_has_a_value() {
+    for (config, _) in refused().into_iter().chain(refused_beyond_the_schema()) {
+        for message in messages(&config) {
+            assert!(!message.contains(SECRET), "{config}: {message}");
+        }
+    }
+}
+
+#[test]
+fn the_mistakes_of_all_servers_are_reported_at_once() {
+    let config = r#"{
+        "selectBy": "host", "extra": 1,
+        "servers": {
+            "a": {"host": "", "auth": {"type": "BEARER", "token": ""}},
+            "b": {"auth": {"type": "NOPE"}},
+            "c": {"host": "h", "auth": {"type": "BASIC", "username": "u", "password": "${UNSET}"}}
+        }
+    }"#;
+    assert_eq!(
+        messages(config),
+        [
+            "selectBy: must be one of cluster, route, metadata",
+            "servers.a.host: must be a host name or address with an optional port, such as api.example.com or [::1]:8080",
+            "servers.a.auth.token: must not be empty",
+            "servers.b.host: is required",
+            "servers.b.auth.type: must be one of NONE, BEARER, BASIC, API_KEY, HEADERS",
+            "servers.c.auth.password: environment variable UNSET is not set in the VM, or empty",
+        ]
+    );
+}
+
+#[test]
+fn deep_nesting_is_an_error_and_not_a_trap() {
+    let config = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    assert_eq!(messages(&config), ["configuration: is not valid JSON at line 1, column 128"]);
+}

@@ -1,0 +1,87 @@
+//! The one shape of answer that the filter itself gives: a JSON-RPC error with a stable reason.
+
+use http::StatusCode;
+
+/// The headers of every refusal.
+pub const HEADERS: [(&str, &str); 1] = [("content-type", "application/json")];
+
+/// JSON-RPC 2.0 "Internal error". Codes of its own would be taken for those that MCP clients act on.
+const CODE: i32 = -32603;
+
+/// Why a request is refused. The names are documented and stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// No server is configured for the route or cluster of this request.
+    UnknownServer,
+    /// The server is switched off: `"enabled": false`.
+    ServerDisabled,
+    /// The credential goes into the query, and the request has no path.
+    NoPath,
+    /// The filter has no configuration, because it did not load.
+    NotConfigured,
+    /// Envoy did not let the filter change the request.
+    HostFailure,
+}
+
+impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::UnknownServer, Self::ServerDisabled, Self::NoPath, Self::NotConfigured, Self::HostFailure];
+
+    /// The reason's name, in answers and in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::UnknownServer => "unknown_server",
+            Self::ServerDisabled => "server_disabled",
+            Self::NoPath => "no_path",
+            Self::NotConfigured => "not_configured",
+            Self::HostFailure => "host_failure",
+        }
+    }
+
+    /// Always 5xx: an MCP client reads 401 and 403 as its own credential failing.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::UnknownServer | Self::ServerDisabled | Self::NotConfigured => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoPath => StatusCode::NOT_IMPLEMENTED,
+            Self::HostFailure => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// The answer's body. Its id is null, as the request's is in a body that was not read.
+    pub fn body(self) -> String {
+        format!(
+            r#"{{"jsonrpc":"2.0","id":null,"error":{{"code":{CODE},"message":"{}","data":{{"reason":"{}"}}}}}}"#,
+            self.message(),
+            self.name()
+        )
+    }
+
+    fn message(self) -> &'static str {
+        match self {
+            Self::UnknownServer => "The gateway has no MCP server configured for this request",
+            Self::ServerDisabled => "The MCP server is switched off at the gateway",
+            Self::NoPath => "The gateway cannot authenticate a request without a path to this MCP server",
+            Self::NotConfigured => "The gateway's credential filter is not configured",
+            Self::HostFailure => "The gateway failed to prepare this request for the MCP server",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Reason;
+
+    #[test]
+    fn every_refusal_is_a_json_rpc_error_with_a_server_status() {
+        for reason in Reason::ALL {
+            assert!(reason.status().is_server_error(), "{reason:?}");
+            let body: serde_json::Value = serde_json::from_str(&reason.body()).unwrap();
+            assert_eq!(body["jsonrpc"], "2.0");
+            assert!(body.get("id").is_some_and(serde_json::Value::is_null));
+            assert_eq!(body["error"]["code"], -32603);
+            assert_eq!(body["error"]["data"]["reason"], reason.name());
+            assert!(!body["error"]["message"].as_str().unwrap().is_empty());
+        }
+    }
+}

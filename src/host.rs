@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use log::{debug, error, info};
+use log::{debug, error};
 use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, BufferType, ContextType, LogLevel, MapType, MetricType};
@@ -54,7 +54,7 @@ impl RootContext for Root {
         };
         match Filter::from_config(&text, &|name| std::env::var(name).ok()) {
             Ok(filter) => {
-                info!("mcp-upstream-auth: loaded with {} server(s)", filter.servers().list().len());
+                debug!("mcp-upstream-auth: loaded with {} server(s)", filter.servers().list().len());
                 self.plugin = Some(Rc::new(Plugin { filter, counters: Counters::default() }));
                 true
             }

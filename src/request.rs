@@ -4,6 +4,9 @@
 /// The pseudo-header with path and query.
 pub const PATH: &str = ":path";
 
+/// Where Envoy's router keeps the path that a route has rewritten.
+pub const ORIGINAL_PATH: &str = "x-envoy-original-path";
+
 /// The pseudo-header with the host; in HTTP/1.1, the header `Host`.
 pub const AUTHORITY: &str = ":authority";
 

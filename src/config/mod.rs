@@ -3,6 +3,7 @@
 mod environment;
 pub mod error;
 mod json;
+mod protobuf;
 pub mod rules;
 #[cfg(test)]
 mod schema;
@@ -83,7 +84,7 @@ impl OneServer {
 }
 
 impl Filter {
-    /// Reads a plugin configuration. `environment` resolves `${NAME}` in the strings of `auth`.
+    /// Reads a plugin configuration: JSON, or the bytes of a `google.protobuf.Struct`. `environment` resolves `${NAME}` in the strings of `auth`.
     ///
     /// `servers` and `auth` are taken out of the tree and read on their own, so that one mistake does
     /// not hide those beside it. That is why their fields above hold nothing.
@@ -102,7 +103,9 @@ fn read(text: &[u8], environment: Environment<'_>, mut checks: Checks<'_>) -> Op
         checks.fail("must not be empty");
         return None;
     }
-    let mut json = checks.accept_at(Json::parse(text))?;
+    // As text, the bytes of a Struct begin with a line break and are never valid JSON after it.
+    let json = Json::parse(text).or_else(|error| protobuf::parse_struct(text).ok_or(error));
+    let mut json = checks.accept_at(json)?;
     json.drop_repeated_names(checks.here());
     let is_single =
         json.get("servers").is_none() && ["host", "auth", "enabled"].iter().any(|key| json.get(key).is_some());

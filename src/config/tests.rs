@@ -277,3 +277,27 @@ fn deep_nesting_is_an_error_and_not_a_trap() {
     let config = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     assert_eq!(messages(&config), ["configuration: is not valid JSON at line 1, column 128"]);
 }
+
+/// `{"host": "h", "enabled": false, "stripHeaders": ["a"], "auth": null}` as Envoy 1.40 hands it over.
+#[test]
+fn a_struct_message_is_read_like_json() {
+    fn field(number: u8, content: &[u8]) -> Vec<u8> {
+        [&[number << 3 | 2, u8::try_from(content.len()).unwrap()], content].concat()
+    }
+    fn entry(name: &str, value: &[u8]) -> Vec<u8> {
+        field(1, &[field(1, name.as_bytes()), field(2, value)].concat())
+    }
+    let host = entry("host", &field(3, b"h"));
+    let strip = entry("stripHeaders", &field(6, &field(1, &field(3, b"a"))));
+    let auth = entry("auth", &[1 << 3, 0]);
+    let enabled = entry("enabled", &[4 << 3, 0]);
+    let number = entry("enabled", &[&[2 << 3 | 1], &1.5_f64.to_le_bytes()[..]].concat());
+    let load = |parts: &[&Vec<u8>]| {
+        let bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
+        Filter::from_config(&bytes, &environment).map(|_| ()).map_err(|errors| errors.to_string())
+    };
+    assert_eq!(load(&[&host, &strip, &auth, &enabled]), Ok(()));
+    assert_eq!(load(&[&host, &number]), Err("enabled: must be a boolean".to_owned()));
+    assert_eq!(load(&[&strip]), Err("servers: is required, or else host for a single server".to_owned()));
+    assert!(load(&[&host[..4].to_vec()]).unwrap_err().contains("is not valid JSON"));
+}

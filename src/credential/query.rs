@@ -3,7 +3,7 @@
 use form_urlencoded::{byte_serialize, parse};
 
 use crate::refusal::Reason;
-use crate::request::{Headers, PATH};
+use crate::request::{Headers, ORIGINAL_PATH, PATH};
 use crate::secret::Secret;
 
 /// A parameter that replaces every one of its name in a request's query.
@@ -22,13 +22,15 @@ impl QueryParameter {
         Self { name: name.to_owned(), encoded }
     }
 
-    /// Puts the parameter into the request's path.
+    /// Puts the parameter into the request's path. An upstream filter comes after the route has rewritten
+    /// the path: the caller's parameter is then in the original one, too, which the server need not see.
     ///
     /// # Errors
     /// [`Reason::NoPath`] for a request that has none, such as CONNECT.
     pub fn apply(&self, request: &mut impl Headers) -> Result<(), Reason> {
         let path = request.get(PATH).filter(|path| path.starts_with(b"/")).ok_or(Reason::NoPath)?;
         request.set(PATH, &self.replace_in(&path));
+        request.remove(ORIGINAL_PATH);
         Ok(())
     }
 

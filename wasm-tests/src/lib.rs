@@ -1,1 +1,21 @@
-//! x
+//! What it takes to run the compiled filter where it will run: an Envoy process, upstreams that write
+//! down what arrives, and a real MCP server that demands credentials.
+
+pub mod arrival;
+pub mod client;
+pub mod envoy;
+pub mod gateway;
+mod serve;
+pub mod upstream;
+
+use std::path::PathBuf;
+
+/// The folder of the repository.
+pub fn repository() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// The compiled filter, as `make build` leaves it.
+pub fn module() -> PathBuf {
+    repository().join("dist/mcp_upstream_auth.wasm")
+}

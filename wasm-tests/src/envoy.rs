@@ -1,0 +1,177 @@
+//! An Envoy process, from start to end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+use tokio::time::{sleep, timeout};
+
+use crate::client::get;
+use crate::repository;
+
+/// Envoy may take this long to start on a busy machine.
+const STARTUP: Duration = Duration::from_secs(60);
+
+/// How often a start is looked after.
+const POLL: Duration = Duration::from_millis(20);
+
+/// Runs Envoy and ends it, by its id, when standard input ends: that also happens when the process that
+/// started it dies, so that no Envoy outlives its tests.
+const SUPERVISOR: &str =
+    r#"exec 3<&0; "$@" </dev/null & envoy=$!; (cat <&3 >/dev/null; kill $envoy 2>/dev/null) & wait $envoy"#;
+
+/// A running Envoy. It ends when this is dropped.
+#[derive(Debug)]
+pub struct Envoy {
+    process: Child,
+    files: TempDir,
+    admin: SocketAddr,
+}
+
+/// How to run Envoy.
+#[derive(Debug)]
+pub struct Options<'a> {
+    /// Environment variables, beside `PATH` no others.
+    pub environment: &'a [(&'a str, &'a str)],
+    /// The level of the component `wasm`.
+    pub wasm_log_level: &'a str,
+    /// Worker threads.
+    pub concurrency: u32,
+}
+
+impl Default for Options<'_> {
+    fn default() -> Self {
+        Self { environment: &[], wasm_log_level: "trace", concurrency: 2 }
+    }
+}
+
+/// Envoy did not start; its log says why.
+#[derive(Debug)]
+pub struct Refused {
+    /// All that it printed.
+    pub log: String,
+}
+
+impl Envoy {
+    /// Starts Envoy with `config`, in the repository's folder, and waits until it is live.
+    ///
+    /// # Errors
+    /// [`Refused`] if it ends instead; other I/O errors if it cannot be run at all.
+    pub async fn start(config: &str, options: &Options<'_>) -> io::Result<Result<Self, Refused>> {
+        let files = TempDir::new()?;
+        let config_path = files.path().join("envoy.yaml");
+        tokio::fs::write(&config_path, config).await?;
+        let admin_path = files.path().join("admin");
+        let log = std::fs::File::create(files.path().join(LOG))?;
+        let mut process = Command::new("sh")
+            .args(["-c", SUPERVISOR, "sh"])
+            .arg(binary()?)
+            .args(["--disable-hot-restart", "--log-level", "warning"])
+            .args(["--component-log-level", &format!("wasm:{}", options.wasm_log_level)])
+            .args(["--concurrency", &options.concurrency.to_string()])
+            .arg("--admin-address-path")
+            .arg(&admin_path)
+            .arg("--config-path")
+            .arg(&config_path)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .envs(options.environment.iter().copied())
+            .current_dir(repository())
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()?;
+        let admin = timeout(STARTUP, live(&mut process, &admin_path)).await.map_err(|_| io::ErrorKind::TimedOut);
+        match admin {
+            Ok(Ok(admin)) => Ok(Ok(Self { process, files, admin })),
+            Ok(Err(Ended)) => Ok(Err(Refused { log: read(files.path())? })),
+            Err(error) => Err(io::Error::new(error, read(files.path())?)),
+        }
+    }
+
+    /// All that Envoy printed until now.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn log(&self) -> io::Result<String> {
+        read(self.files.path())
+    }
+
+    /// Where the admin interface listens.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// Where the listener `name` listens.
+    ///
+    /// # Errors
+    /// If there is none of that name.
+    pub async fn listener(&self, name: &str) -> io::Result<SocketAddr> {
+        let listeners: Value = serde_json::from_str(&self.admin_get("/listeners?format=json").await?)?;
+        let statuses = listeners.get("listener_statuses").and_then(Value::as_array).into_iter().flatten();
+        let address = statuses
+            .filter(|status| status.get("name").and_then(Value::as_str) == Some(name))
+            .find_map(|status| status.pointer("/local_address/socket_address"))
+            .and_then(|socket| {
+                let port = socket.get("port_value")?.as_u64()?;
+                Some(format!("{}:{port}", socket.get("address")?.as_str()?))
+            });
+        address
+            .and_then(|address| address.parse().ok())
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("no listener {name}")))
+    }
+
+    /// What the admin interface answers to a GET.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub async fn admin_get(&self, path: &str) -> io::Result<String> {
+        get(self.admin, path).await
+    }
+
+    /// Waits until Envoy ends by itself.
+    ///
+    /// # Errors
+    /// If it cannot be waited for.
+    pub async fn ended(&mut self) -> io::Result<()> {
+        self.process.wait().await.map(|_| ())
+    }
+}
+
+const LOG: &str = "log";
+
+fn read(folder: &Path) -> io::Result<String> {
+    std::fs::read(folder.join(LOG)).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// `ENVOY`, or what `make envoy` fetched.
+fn binary() -> io::Result<PathBuf> {
+    let path = std::env::var_os("ENVOY").map_or_else(|| repository().join(".envoy/envoy"), PathBuf::from);
+    if path.is_file() {
+        return std::path::absolute(path);
+    }
+    let message = format!("there is no Envoy at {}: run `make envoy`, or set ENVOY to its path", path.display());
+    Err(io::Error::new(io::ErrorKind::NotFound, message))
+}
+
+struct Ended;
+
+async fn live(process: &mut Child, admin_path: &Path) -> Result<SocketAddr, Ended> {
+    loop {
+        if let Ok(Some(_)) = process.try_wait() {
+            return Err(Ended);
+        }
+        let admin = tokio::fs::read_to_string(admin_path).await.ok().and_then(|text| text.parse().ok());
+        if let Some(admin) = admin
+            && get(admin, "/ready").await.is_ok_and(|answer| answer.starts_with("LIVE"))
+        {
+            return Ok(admin);
+        }
+        sleep(POLL).await;
+    }
+}

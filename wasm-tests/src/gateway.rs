@@ -1,0 +1,147 @@
+//! Envoy configurations for tests, written as data.
+
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+
+use crate::client::Protocol;
+use crate::module;
+
+/// The name of the one listener.
+pub const LISTENER: &str = "gateway";
+
+/// A gateway: routes, the clusters they lead to, and the filters on the way.
+#[derive(Debug, Default)]
+pub struct Gateway {
+    filters: Vec<Value>,
+    routes: Vec<Value>,
+    clusters: Vec<Value>,
+}
+
+impl Gateway {
+    /// Puts `filter` behind those that the listener has already.
+    #[must_use]
+    pub fn filter(mut self, filter: Value) -> Self {
+        self.filters.push(filter);
+        self
+    }
+
+    /// Adds `route` behind those that there are already.
+    #[must_use]
+    pub fn route(mut self, route: Value) -> Self {
+        self.routes.push(route);
+        self
+    }
+
+    /// Adds `cluster` and a route of the same name, by which it is reached under `/<name>/`.
+    #[must_use]
+    pub fn cluster(mut self, cluster: Value) -> Self {
+        let name = cluster.get("name").cloned().unwrap_or_default();
+        let prefix = format!("/{}/", name.as_str().unwrap_or_default());
+        self.clusters.push(cluster);
+        self.route(json!({
+            "name": name,
+            "match": {"prefix": prefix},
+            "route": {"cluster": name, "timeout": "0s"},
+        }))
+    }
+
+    /// The whole as an Envoy configuration, on free ports.
+    pub fn config(self) -> String {
+        let mut filters = self.filters;
+        filters.push(http_filter(
+            "envoy.filters.http.router",
+            "envoy.extensions.filters.http.router.v3.Router",
+            json!({}),
+        ));
+        let any_port = json!({"socket_address": {"address": "127.0.0.1", "port_value": 0}});
+        let connection_manager = any(
+            "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+            json!({
+                "stat_prefix": "gateway",
+                "http_protocol_options": {"enable_trailers": true},
+                "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": self.routes}]},
+                "http_filters": filters,
+            }),
+        );
+        let config = json!({
+            "admin": {"address": any_port},
+            "static_resources": {
+                "listeners": [{
+                    "name": LISTENER,
+                    "address": any_port,
+                    "filter_chains": [{"filters": [{
+                        "name": "envoy.filters.network.http_connection_manager",
+                        "typed_config": connection_manager,
+                    }]}],
+                }],
+                "clusters": self.clusters,
+            },
+        });
+        config.to_string()
+    }
+}
+
+/// This filter with `plugin` as its configuration, which is given as a string if it is one, and else as
+/// the Struct that YAML makes of it.
+pub fn upstream_auth(plugin: &Value) -> Value {
+    let configuration = match plugin {
+        Value::String(text) => any("google.protobuf.StringValue", json!({"value": text})),
+        _ => any("google.protobuf.Struct", json!({"value": plugin})),
+    };
+    let wasm = json!({"config": {
+        "name": "mcp_upstream_auth",
+        "vm_config": {
+            "vm_id": "mcp_upstream_auth",
+            "runtime": "envoy.wasm.runtime.v8",
+            "code": {"local": {"filename": module()}},
+            "environment_variables": {"host_env_keys": ["TEST_SECRET"]},
+        },
+        "configuration": configuration,
+    }});
+    http_filter("mcp_upstream_auth", "envoy.extensions.filters.http.wasm.v3.Wasm", wasm)
+}
+
+/// A cluster of one upstream that is spoken to in `protocol`.
+pub fn cluster(name: &str, address: SocketAddr, protocol: Protocol) -> Value {
+    cluster_with_filters(name, address, protocol, Vec::new())
+}
+
+/// A cluster with an upstream filter.
+pub fn filtered_cluster(name: &str, address: SocketAddr, protocol: Protocol, filter: Value) -> Value {
+    let codec = "envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec";
+    let codec = http_filter("envoy.filters.http.upstream_codec", codec, json!({}));
+    cluster_with_filters(name, address, protocol, vec![filter, codec])
+}
+
+fn cluster_with_filters(name: &str, address: SocketAddr, protocol: Protocol, filters: Vec<Value>) -> Value {
+    let explicit = match protocol {
+        Protocol::Http1 => json!({"http_protocol_options": {"enable_trailers": true}}),
+        Protocol::Http2 => json!({"http2_protocol_options": {}}),
+    };
+    let options = any(
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        json!({"explicit_http_config": explicit, "http_filters": filters}),
+    );
+    let endpoint = json!({"socket_address": {"address": address.ip(), "port_value": address.port()}});
+    json!({
+        "name": name,
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": endpoint}}]}],
+        },
+        "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options},
+    })
+}
+
+fn http_filter(name: &str, message: &str, config: Value) -> Value {
+    json!({"name": name, "typed_config": any(message, config)})
+}
+
+/// `config` as a message of this type.
+pub fn any(message: &str, mut config: Value) -> Value {
+    if let Some(object) = config.as_object_mut() {
+        object.insert("@type".to_owned(), json!(format!("type.googleapis.com/{message}")));
+    }
+    config
+}

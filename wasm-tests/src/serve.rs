@@ -1,0 +1,81 @@
+//! Serving HTTP/1.1 and HTTP/2 (with prior knowledge) on a loopback address.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::combinators::BoxBody;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{AbortHandle, JoinSet};
+
+/// An answer of any shape.
+pub type Answer = Response<BoxBody<Bytes, Infallible>>;
+
+/// Something that answers requests.
+pub trait Service: Send + Sync + 'static {
+    /// Answers one request.
+    fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Answer> + Send;
+}
+
+/// A listening server. It ends, with its connections, when this is dropped.
+#[derive(Debug)]
+pub struct Listening {
+    address: SocketAddr,
+    accepting: AbortHandle,
+}
+
+impl Listening {
+    /// Where it listens; the port is a free one if 0 was asked for.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+/// Listens on `address` and lets `service` answer.
+///
+/// # Errors
+/// If the address cannot be had.
+pub async fn serve(address: SocketAddr, service: Arc<impl Service>) -> io::Result<Listening> {
+    let listener = TcpListener::bind(address).await?;
+    let address = listener.local_addr()?;
+    let accepting = tokio::spawn(accept(listener, service)).abort_handle();
+    Ok(Listening { address, accepting })
+}
+
+async fn accept(listener: TcpListener, service: Arc<impl Service>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    connections.spawn(connection(stream, Arc::clone(&service)));
+                }
+                // A caller that hung up before it was accepted; others still come.
+                Err(_) => tokio::task::yield_now().await,
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, service: Arc<impl Service>) {
+    let service = service_fn(move |request| {
+        let service = Arc::clone(&service);
+        async move { Ok::<_, Infallible>(service.answer(request).await) }
+    });
+    // An error is the peer breaking off, which the tests see from their own side.
+    let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+}

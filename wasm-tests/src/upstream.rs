@@ -1,0 +1,135 @@
+//! An upstream that writes down what arrives and sends the body back.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use http_body_util::channel::{Channel, Sender};
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Request, Response, StatusCode};
+use tokio::sync::Notify;
+
+use crate::arrival::{Arrival, read_body};
+use crate::serve::{Answer, Listening, Service, serve};
+
+/// The header by which a test finds its own requests again.
+pub const ID: &str = "x-test-id";
+
+/// The last part of a path that is answered by an event stream: one event at once, and another one, and
+/// the end, after [`Upstream::release`].
+pub const EVENTS: &str = "/events";
+
+/// The trailer of every answer that sends a body back.
+pub const TRAILER: &str = "x-echo-trailer";
+
+/// One whole request, as it arrived.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Its head.
+    pub head: Arrival,
+    /// Its body.
+    pub body: Bytes,
+    /// Its trailers.
+    pub trailers: Vec<(String, Vec<u8>)>,
+}
+
+/// A running upstream.
+#[derive(Debug)]
+pub struct Upstream {
+    listening: Listening,
+    recorder: Arc<Recorder>,
+}
+
+impl Upstream {
+    /// Listens on a free loopback port.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub async fn start() -> io::Result<Self> {
+        let recorder = Arc::new(Recorder::default());
+        let listening = serve(SocketAddr::from(([127, 0, 0, 1], 0)), Arc::clone(&recorder)).await?;
+        Ok(Self { listening, recorder })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.listening.address()
+    }
+
+    /// What arrived with this [`ID`].
+    pub fn seen(&self, id: &str) -> Vec<Seen> {
+        self.recorder.seen().get(id).cloned().unwrap_or_default()
+    }
+
+    /// Lets the event stream that was asked for with this [`ID`] go on.
+    pub fn release(&self, id: &str) {
+        self.recorder.gate(id).notify_one();
+    }
+}
+
+#[derive(Debug, Default)]
+struct Recorder {
+    seen: Mutex<HashMap<String, Vec<Seen>>>,
+    gates: Mutex<HashMap<String, Arc<Notify>>>,
+}
+
+impl Recorder {
+    fn seen(&self) -> MutexGuard<'_, HashMap<String, Vec<Seen>>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn gate(&self, id: &str) -> Arc<Notify> {
+        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(gates.entry(id.to_owned()).or_default())
+    }
+}
+
+impl Service for Recorder {
+    async fn answer(&self, request: Request<Incoming>) -> Answer {
+        let head = Arrival::of(&request);
+        let id = head.header(ID).concat();
+        let is_events = request.uri().path().ends_with(EVENTS);
+        let Ok((body, trailers)) = read_body(request.into_body()).await else {
+            return answer(StatusCode::BAD_REQUEST, |_| async {});
+        };
+        self.seen().entry(id.clone()).or_default().push(Seen { head, body: body.clone(), trailers });
+        if is_events { events(self.gate(&id)) } else { echo(body) }
+    }
+}
+
+fn echo(body: Bytes) -> Answer {
+    let trailers = HeaderMap::from_iter([(HeaderName::from_static(TRAILER), HeaderValue::from_static("end"))]);
+    let mut response = answer(StatusCode::OK, |mut sender| async move {
+        let _ = sender.send_data(body).await;
+        let _ = sender.send_trailers(trailers).await;
+    });
+    response.headers_mut().insert(hyper::header::TRAILER, HeaderValue::from_static(TRAILER));
+    response
+}
+
+fn events(gate: Arc<Notify>) -> Answer {
+    let mut response = answer(StatusCode::OK, |mut sender| async move {
+        let _ = sender.send_data(Bytes::from_static(b"data: first\n\n")).await;
+        gate.notified().await;
+        let _ = sender.send_data(Bytes::from_static(b"data: second\n\n")).await;
+    });
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    response
+}
+
+/// An answer of unknown length, whose body `write` sends; a caller that hung up is no concern of its.
+fn answer<F: Future<Output = ()> + Send + 'static>(
+    status: StatusCode,
+    write: impl FnOnce(Sender<Bytes, Infallible>) -> F,
+) -> Answer {
+    let (sender, body) = Channel::new(1);
+    tokio::spawn(write(sender));
+    let mut response = Response::new(body.boxed());
+    *response.status_mut() = status;
+    response
+}

@@ -1,0 +1,9 @@
+//! The compiled filter in a real Envoy. What counts is what arrived upstream.
+
+mod fail_closed;
+mod fixture;
+mod hostile;
+mod injection;
+mod metrics;
+mod selection;
+mod streaming;

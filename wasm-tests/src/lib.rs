@@ -5,6 +5,7 @@ pub mod arrival;
 pub mod client;
 pub mod envoy;
 pub mod gateway;
+pub mod mcp_server;
 mod serve;
 pub mod upstream;
 

@@ -4,6 +4,8 @@ mod fail_closed;
 mod fixture;
 mod hostile;
 mod injection;
+mod mcp;
+mod mcp_client;
 mod metrics;
 mod selection;
 mod streaming;

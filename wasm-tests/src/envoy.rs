@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::{sleep, timeout};
 
 use crate::client::get;
@@ -29,6 +29,8 @@ const SUPERVISOR: &str =
 #[derive(Debug)]
 pub struct Envoy {
     process: Child,
+    /// Envoy ends when this is closed.
+    lifeline: ChildStdin,
     files: TempDir,
     admin: SocketAddr,
 }
@@ -36,17 +38,19 @@ pub struct Envoy {
 /// How to run Envoy.
 #[derive(Debug)]
 pub struct Options<'a> {
-    /// Environment variables, beside `PATH` no others.
+    /// Environment variables, beside those of this process.
     pub environment: &'a [(&'a str, &'a str)],
     /// The level of the component `wasm`.
     pub wasm_log_level: &'a str,
     /// Worker threads.
     pub concurrency: u32,
+    /// Whether Envoy prints on the terminal; else [`Envoy::log`] has what it prints.
+    pub on_terminal: bool,
 }
 
 impl Default for Options<'_> {
     fn default() -> Self {
-        Self { environment: &[], wasm_log_level: "trace", concurrency: 2 }
+        Self { environment: &[], wasm_log_level: "trace", concurrency: 2, on_terminal: false }
     }
 }
 
@@ -58,17 +62,27 @@ pub struct Refused {
 }
 
 impl Envoy {
-    /// Starts Envoy with `config`, in the repository's folder, and waits until it is live.
+    /// Starts Envoy with the text `config` as its configuration; see [`Envoy::start_file`].
     ///
     /// # Errors
-    /// [`Refused`] if it ends instead; other I/O errors if it cannot be run at all.
+    /// As [`Envoy::start_file`].
     pub async fn start(config: &str, options: &Options<'_>) -> io::Result<Result<Self, Refused>> {
+        let folder = TempDir::new()?;
+        let path = folder.path().join("envoy.yaml");
+        tokio::fs::write(&path, config).await?;
+        Self::start_file(&path, options).await
+    }
+
+    /// Starts Envoy with the configuration at `path`, in the repository's folder, and waits until it is live.
+    ///
+    /// # Errors
+    /// [`Refused`] if it ends instead; an I/O error if it cannot be run or does not get live.
+    pub async fn start_file(path: &Path, options: &Options<'_>) -> io::Result<Result<Self, Refused>> {
         let files = TempDir::new()?;
-        let config_path = files.path().join("envoy.yaml");
-        tokio::fs::write(&config_path, config).await?;
-        let admin_path = files.path().join("admin");
         let log = std::fs::File::create(files.path().join(LOG))?;
-        let mut process = Command::new("sh")
+        let admin_path = files.path().join("admin");
+        let mut command = Command::new("sh");
+        command
             .args(["-c", SUPERVISOR, "sh"])
             .arg(binary()?)
             .args(["--disable-hot-restart", "--log-level", "warning"])
@@ -77,20 +91,22 @@ impl Envoy {
             .arg("--admin-address-path")
             .arg(&admin_path)
             .arg("--config-path")
-            .arg(&config_path)
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .arg(std::path::absolute(path)?)
             .envs(options.environment.iter().copied())
             .current_dir(repository())
-            .stdin(Stdio::piped())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()?;
-        let admin = timeout(STARTUP, live(&mut process, &admin_path)).await.map_err(|_| io::ErrorKind::TimedOut);
-        match admin {
-            Ok(Ok(admin)) => Ok(Ok(Self { process, files, admin })),
+            .stdin(Stdio::piped());
+        if !has_admin(&std::fs::read_to_string(path)?) {
+            command.args(["--config-yaml", ADMIN]);
+        }
+        if !options.on_terminal {
+            command.stdout(log.try_clone()?).stderr(log);
+        }
+        let mut process = command.spawn()?;
+        let lifeline = process.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        match timeout(STARTUP, live(&mut process, &admin_path)).await {
+            Ok(Ok(admin)) => Ok(Ok(Self { process, lifeline, files, admin })),
             Ok(Err(Ended)) => Ok(Err(Refused { log: read(files.path())? })),
-            Err(error) => Err(io::Error::new(error, read(files.path())?)),
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, read(files.path())?)),
         }
     }
 
@@ -141,6 +157,23 @@ impl Envoy {
     pub async fn ended(&mut self) -> io::Result<()> {
         self.process.wait().await.map(|_| ())
     }
+
+    /// Ends Envoy and waits for that.
+    ///
+    /// # Errors
+    /// If it cannot be waited for.
+    pub async fn stop(mut self) -> io::Result<()> {
+        drop(self.lifeline);
+        self.process.wait().await.map(|_| ())
+    }
+}
+
+/// What a configuration without an admin interface gets: there is no other way to see that Envoy is live.
+const ADMIN: &str = "admin: { address: { socket_address: { address: 127.0.0.1, port_value: 0 } } }";
+
+/// Whether `config`, in YAML or JSON, has an admin interface.
+fn has_admin(config: &str) -> bool {
+    config.lines().any(|line| line.starts_with("admin:")) || config.contains(r#""admin""#)
 }
 
 const LOG: &str = "log";

@@ -3,6 +3,7 @@
 
 pub mod arrival;
 pub mod client;
+pub mod demo;
 pub mod envoy;
 pub mod gateway;
 pub mod mcp_server;

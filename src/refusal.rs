@@ -84,4 +84,14 @@ mod tests {
             assert!(!body["error"]["message"].as_str().unwrap().is_empty());
         }
     }
+
+    #[test]
+    fn the_readme_has_every_reason_with_its_status_and_the_shape() {
+        let readme = include_str!("../README.md");
+        for reason in Reason::ALL {
+            let row = format!("| {} | `{}` |", reason.status().as_u16(), reason.name());
+            assert!(readme.contains(&row), "{row}");
+        }
+        assert!(readme.contains(&Reason::ServerDisabled.body()));
+    }
 }

@@ -234,6 +234,17 @@ fn good_configurations_load() {
 }
 
 #[test]
+fn the_configuration_in_the_readme_loads() {
+    let readme = include_str!("../../README.md");
+    let example = readme.split("\n```json\n").nth(1).and_then(|rest| rest.split("\n```").next()).unwrap();
+    for key in ["selectBy", "unmatched", "stripHeaders", "BEARER", "BASIC", "NONE", "API_KEY", "HEADERS"] {
+        assert!(example.contains(key), "{key} is not in\n{example}");
+    }
+    let loaded = Filter::from_config(example.as_bytes(), &|_| Some(SECRET.to_owned()));
+    assert_eq!(loaded.map_err(|errors| errors.to_string()).unwrap().servers().list().len(), 6);
+}
+
+#[test]
 fn bad_configurations_say_where_and_which_rule() {
     for (config, expected) in refused().into_iter().chain(refused_beyond_the_schema()) {
         assert_eq!(messages(&config), expected, "{config}");

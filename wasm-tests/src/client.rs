@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use crate::arrival::{list, read_body};
 
 /// No request on loopback takes longer, unless something hangs.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A version of HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

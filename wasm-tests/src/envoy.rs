@@ -30,7 +30,7 @@ const SUPERVISOR: &str =
 pub struct Envoy {
     process: Child,
     /// Envoy ends when this is closed.
-    lifeline: ChildStdin,
+    lifeline: Option<ChildStdin>,
     files: TempDir,
     admin: SocketAddr,
 }
@@ -102,7 +102,7 @@ impl Envoy {
             command.stdout(log.try_clone()?).stderr(log);
         }
         let mut process = command.spawn()?;
-        let lifeline = process.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        let lifeline = process.stdin.take();
         match timeout(STARTUP, live(&mut process, &admin_path)).await {
             Ok(Ok(admin)) => Ok(Ok(Self { process, lifeline, files, admin })),
             Ok(Err(Ended)) => Ok(Err(Refused { log: read(files.path())? })),
@@ -158,13 +158,14 @@ impl Envoy {
         self.process.wait().await.map(|_| ())
     }
 
-    /// Ends Envoy and waits for that.
+    /// Ends Envoy, waits for that, and gives all that it printed: access logs come late.
     ///
     /// # Errors
     /// If it cannot be waited for.
-    pub async fn stop(mut self) -> io::Result<()> {
-        drop(self.lifeline);
-        self.process.wait().await.map(|_| ())
+    pub async fn stop(&mut self) -> io::Result<String> {
+        self.lifeline = None;
+        self.process.wait().await?;
+        read(self.files.path())
     }
 }
 

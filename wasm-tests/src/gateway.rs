@@ -16,6 +16,7 @@ pub struct Gateway {
     filters: Vec<Value>,
     routes: Vec<Value>,
     clusters: Vec<Value>,
+    access_logs: Vec<Value>,
 }
 
 impl Gateway {
@@ -46,6 +47,13 @@ impl Gateway {
         }))
     }
 
+    /// Adds an access log.
+    #[must_use]
+    pub fn access_log(mut self, log: Value) -> Self {
+        self.access_logs.push(log);
+        self
+    }
+
     /// The whole as an Envoy configuration, on free ports.
     pub fn config(self) -> String {
         let mut filters = self.filters;
@@ -62,6 +70,7 @@ impl Gateway {
                 "http_protocol_options": {"enable_trailers": true},
                 "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": self.routes}]},
                 "http_filters": filters,
+                "access_log": self.access_logs,
             }),
         );
         let config = json!({

@@ -13,8 +13,10 @@ use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use crate::arrival::{Arrival, read_body};
+use crate::client::PATIENCE;
 use crate::serve::{Answer, Listening, Service, serve};
 
 /// The header by which a test finds its own requests again.
@@ -66,6 +68,24 @@ impl Upstream {
         self.recorder.seen().get(id).cloned().unwrap_or_default()
     }
 
+    /// What arrived with this [`ID`], as soon as it is `count` requests.
+    ///
+    /// # Errors
+    /// If they do not come for long.
+    pub async fn wait_for(&self, id: &str, count: usize) -> io::Result<Vec<Seen>> {
+        let enough = async {
+            loop {
+                let arrival = self.recorder.arrived.notified();
+                let seen = self.seen(id);
+                if seen.len() >= count {
+                    return seen;
+                }
+                arrival.await;
+            }
+        };
+        Ok(timeout(PATIENCE, enough).await?)
+    }
+
     /// Lets the event stream that was asked for with this [`ID`] go on.
     pub fn release(&self, id: &str) {
         self.recorder.gate(id).notify_one();
@@ -76,6 +96,7 @@ impl Upstream {
 struct Recorder {
     seen: Mutex<HashMap<String, Vec<Seen>>>,
     gates: Mutex<HashMap<String, Arc<Notify>>>,
+    arrived: Notify,
 }
 
 impl Recorder {
@@ -98,6 +119,7 @@ impl Service for Recorder {
             return answer(StatusCode::BAD_REQUEST, |_| async {});
         };
         self.seen().entry(id.clone()).or_default().push(Seen { head, body: body.clone(), trailers });
+        self.arrived.notify_waiters();
         if is_events { events(self.gate(&id)) } else { echo(body) }
     }
 }

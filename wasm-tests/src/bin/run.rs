@@ -76,7 +76,10 @@ async fn run_config(path: &Path) -> Result<(), Failure> {
     println!("Envoy is ready with {}, its admin interface at http://{}", path.display(), envoy.admin());
     match server {
         Ok(server) => {
-            println!("The built-in MCP server listens on {}; this is what arrives there (Ctrl-C ends all):\n", server.address());
+            println!(
+                "The built-in MCP server listens on {}; this is what arrives there (Ctrl-C ends all):\n",
+                server.address()
+            );
             let mut arrivals = server.subscribe();
             until_ended(envoy, async {
                 while let Ok(arrival) = arrivals.recv().await {
@@ -111,9 +114,14 @@ async fn until_ended(mut envoy: Envoy, watch: impl Future<Output = ()>) -> Resul
     tokio::select! {
         () = watch => Ok(()),
         ended = envoy.ended() => Ok(ended?),
-        _ = tokio::signal::ctrl_c() => Ok(envoy.stop().await?),
-        _ = terminate.recv() => Ok(envoy.stop().await?),
+        _ = tokio::signal::ctrl_c() => stop(envoy).await,
+        _ = terminate.recv() => stop(envoy).await,
     }
+}
+
+async fn stop(mut envoy: Envoy) -> Result<(), Failure> {
+    envoy.stop().await?;
+    Ok(())
 }
 
 fn url() -> String {

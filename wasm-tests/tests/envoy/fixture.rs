@@ -55,6 +55,13 @@ impl<T: Deref<Target = Fixture>> Drop for Lent<T> {
     }
 }
 
+impl Lent<Box<Fixture>> {
+    /// Ends Envoy and gives all that it printed.
+    pub async fn stop(mut self) -> String {
+        self.0.envoy.stop().await.unwrap()
+    }
+}
+
 /// A fixture that stays.
 pub type Shared = Lent<&'static Fixture>;
 
@@ -75,12 +82,16 @@ impl Fixture {
 
     /// Sends a request with these headers and body; gives the answer and what arrived upstream.
     pub async fn exchange(&self, request: TestRequest<'_>) -> (Reply, Vec<Seen>) {
-        let id = new_id();
+        self.exchange_as(&new_id(), request).await
+    }
+
+    /// The same, by an id from [`new_id`].
+    pub async fn exchange_as(&self, id: &str, request: TestRequest<'_>) -> (Reply, Vec<Seen>) {
         let uri = match request.protocol {
             Protocol::Http1 => request.path.to_owned(),
             Protocol::Http2 => format!("http://caller.example{}", request.path),
         };
-        let mut builder = Request::builder().method(request.method).uri(uri).header(ID, &id);
+        let mut builder = Request::builder().method(request.method).uri(uri).header(ID, id);
         if request.protocol == Protocol::Http1 {
             builder = builder.header("host", "caller.example");
         }
@@ -89,7 +100,7 @@ impl Fixture {
         }
         let body = Full::new(Bytes::copy_from_slice(request.body));
         let reply = send(self.address, request.protocol, builder.body(body).unwrap()).await.unwrap();
-        (reply, self.upstream.seen(&id))
+        (reply, self.upstream.seen(id))
     }
 }
 

@@ -49,7 +49,12 @@ impl Behind {
     async fn start(gateway: impl FnOnce(SocketAddr) -> Gateway) -> Self {
         let hosts = demands().into_iter().map(|(name, demand)| (format!("{name}.example"), demand));
         let server = McpServer::start(SocketAddr::from(([127, 0, 0, 1], 0)), hosts.collect()).await.unwrap();
-        let options = Options { environment: &[("TEST_SECRET", SECRET)], wasm_log_level: "debug", concurrency: 2, on_terminal: false };
+        let options = Options {
+            environment: &[("TEST_SECRET", SECRET)],
+            wasm_log_level: "debug",
+            concurrency: 2,
+            on_terminal: false,
+        };
         let envoy = Envoy::start(&gateway(server.address()).config(), &options).await.unwrap();
         let envoy = envoy.unwrap_or_else(|refused| panic!("{}", refused.log));
         let address = envoy.listener(LISTENER).await.unwrap();

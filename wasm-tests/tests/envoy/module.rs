@@ -1,0 +1,77 @@
+//! The compiled module itself: what it asks of its host, and how large it is.
+
+use wasm_tests::{module, repository};
+use wasmparser::{Parser, Payload, TypeRef};
+
+/// What the module may import: proxy-wasm's calls that Envoy has, and the bare minimum of WASI. A new name
+/// here is a decision, as it may not be in an older Envoy, or not be allowed by a VM's capabilities.
+const ALLOWED: [&str; 39] = [
+    "env.proxy_add_header_map_value",
+    "env.proxy_call_foreign_function",
+    "env.proxy_close_stream",
+    "env.proxy_continue_stream",
+    "env.proxy_define_metric",
+    "env.proxy_dequeue_shared_queue",
+    "env.proxy_done",
+    "env.proxy_enqueue_shared_queue",
+    "env.proxy_get_buffer_bytes",
+    "env.proxy_get_current_time_nanoseconds",
+    "env.proxy_get_header_map_pairs",
+    "env.proxy_get_header_map_value",
+    "env.proxy_get_property",
+    "env.proxy_get_shared_data",
+    "env.proxy_get_status",
+    "env.proxy_grpc_call",
+    "env.proxy_grpc_cancel",
+    "env.proxy_grpc_close",
+    "env.proxy_grpc_send",
+    "env.proxy_grpc_stream",
+    "env.proxy_http_call",
+    "env.proxy_increment_metric",
+    "env.proxy_log",
+    "env.proxy_register_shared_queue",
+    "env.proxy_remove_header_map_value",
+    "env.proxy_replace_header_map_value",
+    "env.proxy_resolve_shared_queue",
+    "env.proxy_send_local_response",
+    "env.proxy_set_buffer_bytes",
+    "env.proxy_set_effective_context",
+    "env.proxy_set_header_map_pairs",
+    "env.proxy_set_property",
+    "env.proxy_set_shared_data",
+    "env.proxy_set_tick_period_milliseconds",
+    "wasi_snapshot_preview1.environ_get",
+    "wasi_snapshot_preview1.environ_sizes_get",
+    "wasi_snapshot_preview1.fd_write",
+    "wasi_snapshot_preview1.proc_exit",
+    "wasi_snapshot_preview1.random_get",
+];
+
+/// The most that the module may weigh, in bytes. The README states it.
+const SIZE_BUDGET: usize = 350_000;
+
+#[test]
+fn the_module_imports_nothing_but_what_is_allowed() {
+    let bytes = std::fs::read(module()).unwrap();
+    let mut imports = Vec::new();
+    for payload in Parser::new(0).parse_all(&bytes) {
+        if let Payload::ImportSection(section) = payload.unwrap() {
+            for import in section.into_imports() {
+                let import = import.unwrap();
+                assert!(matches!(import.ty, TypeRef::Func(_)), "{} is not a function", import.name);
+                imports.push(format!("{}.{}", import.module, import.name));
+            }
+        }
+    }
+    assert!(imports.contains(&"env.proxy_replace_header_map_value".to_owned()), "{imports:?}");
+    let unknown: Vec<_> = imports.iter().filter(|import| !ALLOWED.contains(&import.as_str())).collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
+}
+
+#[test]
+fn the_module_is_within_its_budget_which_the_readme_states() {
+    let size = std::fs::read(module()).unwrap().len();
+    assert!(size <= SIZE_BUDGET, "{size} bytes");
+    let readme = std::fs::read_to_string(repository().join("README.md")).unwrap();
+    assert!(readme.contains(&format!("{} KB", SIZE_BUDGET / 1000)), "the README states another budget");
+}

@@ -1,0 +1,124 @@
+//! What people copy, in the real Envoy: `envoy/envoy.yaml` and the configurations in the README.
+
+use std::net::SocketAddr;
+
+use wasm_tests::client::Protocol;
+use wasm_tests::demo;
+use wasm_tests::envoy::{Envoy, Options};
+use wasm_tests::mcp_server::McpServer;
+use wasm_tests::repository;
+
+use crate::fixture::run;
+use crate::mcp_client::{Era, converse};
+
+/// An Envoy with a shipped configuration, which differs from it in nothing but ports.
+struct Shipped {
+    envoy: Envoy,
+    server: McpServer,
+    gateway: SocketAddr,
+}
+
+impl Shipped {
+    async fn start(config: &str, listener: &str, options: &Options<'_>) -> Self {
+        let server = McpServer::start(SocketAddr::from(([127, 0, 0, 1], 0)), demo::demands()).await.unwrap();
+        let mut config = config.to_owned();
+        let ports =
+            [(demo::GATEWAY.port(), 0), (demo::ADMIN.port(), 0), (demo::MCP_SERVER.port(), server.address().port())];
+        for (shipped, free) in ports {
+            let port = format!("port_value: {shipped} ");
+            assert!(config.contains(&port), "no {port}in\n{config}");
+            config = config.replace(&port, &format!("port_value: {free} "));
+        }
+        let envoy = Envoy::start(&config, options).await.unwrap();
+        let envoy = envoy.unwrap_or_else(|refused| panic!("{config}\n{}", refused.log));
+        let gateway = envoy.listener(listener).await.unwrap();
+        Self { envoy, server, gateway }
+    }
+}
+
+fn options() -> Options<'static> {
+    Options { environment: &demo::SECRETS, wasm_log_level: "trace", ..Options::default() }
+}
+
+#[test]
+fn envoy_yaml_serves_all_its_servers() {
+    run(async {
+        let config = std::fs::read_to_string(repository().join("envoy/envoy.yaml")).unwrap();
+        let mut shipped = Shipped::start(&config, "gateway", &options()).await;
+        let theirs = [("authorization", "Bearer theirs"), ("x-api-key", "theirs"), ("x_api_key", "theirs")];
+        for (name, _) in demo::servers() {
+            for (era, protocol) in [(Era::Sessions, Protocol::Http1), (Era::Stateless, Protocol::Http2)] {
+                let url = format!("http://{}/{name}/mcp?api_key=theirs", shipped.gateway);
+                let transcript = converse(&url, &theirs, protocol, era).await.unwrap();
+                assert_eq!(transcript.results.len(), 4, "{name}");
+            }
+            for arrival in shipped.server.arrivals() {
+                assert!(arrival.path_and_query.starts_with("/mcp?"), "{name}: the route's rewrite stands");
+                for (header, value) in &arrival.headers {
+                    let is_path = header == "x-envoy-original-path";
+                    assert!(is_path || !String::from_utf8_lossy(value).contains("theirs"), "{name}: {header}");
+                }
+                let is_keyed = arrival.authority == "keyed.example";
+                assert_eq!(format!("{arrival:?}").contains("api_key=theirs"), !is_keyed, "{name}");
+            }
+        }
+        assert_metrics(&shipped.envoy).await;
+        let log = shipped.envoy.stop().await.unwrap();
+        assert!(log.contains("POST /keyed/mcp 200 keyed"), "the access log is not there:\n{log}");
+        for (_, secret) in demo::SECRETS {
+            assert!(!log.contains(secret), "{secret} is in the log");
+        }
+    });
+}
+
+/// The tags of the shipped configuration make labels of outcome and server.
+async fn assert_metrics(envoy: &Envoy) {
+    let metrics = envoy.admin_get("/stats/prometheus").await.unwrap();
+    for (outcome, server) in
+        [("injected", "github-mcp"), ("injected", "keyed"), ("injected", "custom.example"), ("stripped", "open")]
+    {
+        let series = format!(r#"mcp_upstream_auth_requests{{outcome="{outcome}",server="{server}"}}"#);
+        let line = metrics.lines().find(|line| line.starts_with(&series));
+        let count = line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+        assert!(count.is_some_and(|count| count >= 10), "{series}: {line:?}");
+    }
+}
+
+/// The text of each code block of this language in the README.
+fn readme_blocks(language: &str) -> Vec<String> {
+    let readme = std::fs::read_to_string(repository().join("README.md")).unwrap();
+    let fence = format!("\n```{language}\n");
+    let blocks = readme.split(&fence).skip(1);
+    blocks.map(|block| block.split("\n```").next().unwrap().to_owned() + "\n").collect()
+}
+
+#[test]
+fn the_configuration_in_the_readme_serves_an_mcp_server() {
+    run(async {
+        let blocks = readme_blocks("yaml");
+        let complete = &blocks[0];
+        let shipped = Shipped::start(complete, "mcp", &options()).await;
+        let url = format!("http://{}/mcp", shipped.gateway);
+        let transcript =
+            converse(&url, &[("authorization", "Bearer theirs")], Protocol::Http1, Era::Sessions).await.unwrap();
+        assert_eq!(transcript.results.len(), 4);
+        for arrival in shipped.server.arrivals() {
+            assert_eq!(arrival.header("authorization"), ["Bearer demo-github-token"]);
+            assert_eq!(arrival.authority, "github-mcp.example");
+        }
+        // The pieces that the README adds to it.
+        let [tls, stats] = [&blocks[1], &blocks[2]];
+        assert!(tls.contains("UpstreamTlsContext") && stats.contains("stats_tags"));
+        let tls = tls.replace("/etc/ssl/certs/ca-certificates.crt", authorities());
+        Shipped::start(&format!("{complete}{tls}{stats}"), "mcp", &options()).await;
+    });
+}
+
+/// Where this machine keeps its certificate authorities.
+fn authorities() -> &'static str {
+    let known = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"];
+    known
+        .into_iter()
+        .find(|path| std::path::Path::new(path).is_file())
+        .expect("no certificate authorities (ca-certificates)")
+}

@@ -71,7 +71,7 @@ fn assert_arrived(head: &Arrival, name: &str, context: &str) {
     assert_eq!(head.authority, host, "{context}");
     assert_eq!(head.path_and_query, path, "{context}");
     for (header, value) in &credential {
-        assert_eq!(head.header(header), [value.clone()], "{context}: {header}");
+        assert_eq!(head.header(header), [value.as_str()], "{context}: {header}");
     }
     let may_stay = ["x-custom-key", "x-client-id"];
     for (header, _) in THEIRS {

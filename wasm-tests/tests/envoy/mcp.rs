@@ -102,7 +102,7 @@ fn a_client_sees_through_envoy_what_it_sees_directly_and_needs_no_credential_for
                             assert_eq!(arrival.version, Version::HTTP_11);
                             if let Demand::Headers(own) = &demand {
                                 for (header, value) in own {
-                                    assert_eq!(arrival.header(header), [value.clone()], "{name} {}", arrival.method);
+                                    assert_eq!(arrival.header(header), [value.as_str()], "{name} {}", arrival.method);
                                 }
                             }
                         }

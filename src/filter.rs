@@ -7,7 +7,7 @@ use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, PROXY_AUTHORIZATION};
 use crate::credential::Applied;
 use crate::refusal::Reason;
 use crate::request::{AUTHORITY, Headers};
-use crate::selection::{Selected, ServerId, Servers, Unmatched, Upstream};
+use crate::selection::{ServerId, Servers, Unmatched, Upstream};
 
 /// Removed from every request, whatever the configuration says.
 const ALWAYS_STRIPPED: [HeaderName; 3] = [AUTHORIZATION, HeaderName::from_static("x-api-key"), CONTENT_LENGTH];
@@ -64,19 +64,10 @@ impl Filter {
     /// Decides on a request and changes its headers accordingly. `read` reads an Envoy attribute by
     /// its path; it is called at most once.
     pub fn on_request(&self, read: impl FnOnce(&[&str]) -> Option<Vec<u8>>, headers: &mut impl Headers) -> Verdict {
-        let id = match self.servers.select(read) {
-            Selected::Server(id) => id,
-            Selected::Unmatched(unmatched) => {
-                return Verdict { server: None, outcome: self.unmatched(unmatched, headers) };
-            }
-            Selected::NoUpstream => {
-                return Verdict { server: None, outcome: self.unmatched(Unmatched::Strip, headers) };
-            }
-        };
-        let upstream = self.servers.get(id).and_then(|server| server.upstream.as_ref());
-        let outcome =
-            upstream.map_or(Outcome::Rejected(Reason::ServerDisabled), |upstream| self.forward(upstream, headers));
-        Verdict { server: Some(id), outcome }
+        match self.servers.select(read) {
+            Ok(id) => Verdict { server: Some(id), outcome: self.forward(id, headers) },
+            Err(unmatched) => Verdict { server: None, outcome: self.unmatched(unmatched, headers) },
+        }
     }
 
     /// Removes from a request's trailers what its headers could not have carried on either: servers
@@ -85,11 +76,22 @@ impl Filter {
         if verdict.outcome == Outcome::Passed {
             return;
         }
-        let upstream = verdict.server.and_then(|id| self.servers.get(id)?.upstream.as_ref());
+        let upstream = verdict.server.and_then(|id| self.upstream(id));
         let injected = upstream.into_iter().flat_map(|upstream| upstream.credential.header_names());
         for name in self.stripped.iter().chain(injected) {
             trailers.remove(name.as_str());
         }
+    }
+
+    /// Takes out of a response what would tell the caller the credential that was injected.
+    pub fn on_response(&self, verdict: Verdict, headers: &mut impl Headers) {
+        if let Some(upstream) = verdict.server.and_then(|id| self.upstream(id)) {
+            upstream.credential.on_response(headers);
+        }
+    }
+
+    fn upstream(&self, id: ServerId) -> Option<&Upstream> {
+        self.servers.get(id)?.upstream.as_ref()
     }
 
     fn unmatched(&self, unmatched: Unmatched, headers: &mut impl Headers) -> Outcome {
@@ -105,7 +107,8 @@ impl Filter {
     }
 
     /// The credential comes last: what it signs must be what leaves.
-    fn forward(&self, upstream: &Upstream, headers: &mut impl Headers) -> Outcome {
+    fn forward(&self, id: ServerId, headers: &mut impl Headers) -> Outcome {
+        let Some(upstream) = self.upstream(id) else { return Outcome::Rejected(Reason::ServerDisabled) };
         for name in self.stripped.iter().filter(|name| !upstream.credential.replaces(name)) {
             headers.remove(name.as_str());
         }

@@ -1,7 +1,8 @@
 //! The only file that talks to Envoy: callbacks in, host calls out.
 //!
-//! Host calls go through `proxy_wasm::hostcalls`, bytes only: the SDK's string getters trap on a
-//! header that is not UTF-8, and its trait methods on any status that is not OK.
+//! Host calls go through `proxy_wasm::hostcalls`, bytes only: the SDK's string getters trap on a header
+//! that is not UTF-8. Most of its calls also trap on a status that is not OK; where one returns it, the
+//! request is refused.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -78,11 +79,11 @@ impl Context for Stream {}
 
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
-        let Some(plugin) = &self.plugin else { return refuse(Reason::NotConfigured) };
+        let Some(plugin) = &self.plugin else { return refuse(Reason::Internal) };
         let mut headers = HeaderMap::new(MapType::HttpRequestHeaders);
         let mut verdict = plugin.filter.on_request(read_attribute, &mut headers);
         if headers.has_failed {
-            verdict.outcome = Outcome::Rejected(Reason::HostFailure);
+            verdict.outcome = Outcome::Rejected(Reason::Internal);
         }
         self.verdict = Some(verdict);
         plugin.count(verdict);
@@ -95,6 +96,13 @@ impl HttpContext for Stream {
     fn on_http_request_trailers(&mut self, _count: usize) -> Action {
         if let (Some(plugin), Some(verdict)) = (&self.plugin, self.verdict) {
             plugin.filter.on_trailers(verdict, &mut HeaderMap::new(MapType::HttpRequestTrailers));
+        }
+        Action::Continue
+    }
+
+    fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
+        if let (Some(plugin), Some(verdict)) = (&self.plugin, self.verdict) {
+            plugin.filter.on_response(verdict, &mut HeaderMap::new(MapType::HttpResponseHeaders));
         }
         Action::Continue
     }

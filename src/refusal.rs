@@ -8,46 +8,54 @@ pub const HEADERS: [(&str, &str); 1] = [("content-type", "application/json")];
 /// JSON-RPC 2.0 "Internal error". Codes of its own would be taken for those that MCP clients act on.
 const CODE: i32 = -32603;
 
-/// Why a request is refused. The names are documented and stay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Reason {
+/// Makes [`Reason`] from lines of `variant: status, "name", "message"`.
+macro_rules! reasons {
+    ($($(#[$docs:meta])* $reason:ident: $status:ident, $name:literal, $message:literal;)*) => {
+        /// Why a request is refused. The names are documented and stay.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Reason {
+            $($(#[$docs])* $reason,)*
+        }
+
+        impl Reason {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$reason),*];
+
+            /// The reason's name, in answers and in metrics.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$reason => $name,)*
+                }
+            }
+
+            /// Always 5xx: an MCP client reads 401 and 403 as its own credential failing.
+            pub fn status(self) -> StatusCode {
+                match self {
+                    $(Self::$reason => StatusCode::$status,)*
+                }
+            }
+
+            fn message(self) -> &'static str {
+                match self {
+                    $(Self::$reason => $message,)*
+                }
+            }
+        }
+    };
+}
+
+reasons! {
     /// No server is configured for the route or cluster of this request.
-    UnknownServer,
+    UnknownServer: SERVICE_UNAVAILABLE, "unknown_server", "The gateway has no MCP server configured for this request";
     /// The server is switched off: `"enabled": false`.
-    ServerDisabled,
+    ServerDisabled: SERVICE_UNAVAILABLE, "server_disabled", "The MCP server is switched off at the gateway";
     /// The credential goes into the query, and the request has no path.
-    NoPath,
-    /// The filter has no configuration, because it did not load.
-    NotConfigured,
-    /// Envoy did not let the filter change the request.
-    HostFailure,
+    NoPath: NOT_IMPLEMENTED, "no_path", "The gateway cannot authenticate a request without a path to this MCP server";
+    /// The filter has no configuration, or Envoy did not let it change the request.
+    Internal: INTERNAL_SERVER_ERROR, "internal", "The gateway failed to prepare this request for the MCP server";
 }
 
 impl Reason {
-    /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::UnknownServer, Self::ServerDisabled, Self::NoPath, Self::NotConfigured, Self::HostFailure];
-
-    /// The reason's name, in answers and in metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::UnknownServer => "unknown_server",
-            Self::ServerDisabled => "server_disabled",
-            Self::NoPath => "no_path",
-            Self::NotConfigured => "not_configured",
-            Self::HostFailure => "host_failure",
-        }
-    }
-
-    /// Always 5xx: an MCP client reads 401 and 403 as its own credential failing.
-    pub fn status(self) -> StatusCode {
-        match self {
-            Self::UnknownServer | Self::ServerDisabled | Self::NotConfigured => StatusCode::SERVICE_UNAVAILABLE,
-            Self::NoPath => StatusCode::NOT_IMPLEMENTED,
-            Self::HostFailure => StatusCode::INTERNAL_SERVER_ERROR,
-        }
-    }
-
     /// The answer's body. Its id is null, as the request's is in a body that was not read.
     pub fn body(self) -> String {
         format!(
@@ -55,16 +63,6 @@ impl Reason {
             self.message(),
             self.name()
         )
-    }
-
-    fn message(self) -> &'static str {
-        match self {
-            Self::UnknownServer => "The gateway has no MCP server configured for this request",
-            Self::ServerDisabled => "The MCP server is switched off at the gateway",
-            Self::NoPath => "The gateway cannot authenticate a request without a path to this MCP server",
-            Self::NotConfigured => "The gateway's credential filter is not configured",
-            Self::HostFailure => "The gateway failed to prepare this request for the MCP server",
-        }
     }
 }
 

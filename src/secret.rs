@@ -1,4 +1,4 @@
-//! A string that must not be seen: not in a log, not in Debug output, not in freed memory.
+//! A string that must not be seen: not in a log, not in Debug output.
 
 use std::fmt;
 
@@ -7,8 +7,7 @@ use zeroize::Zeroizing;
 
 /// Secret text, or a header value or query parameter made from one.
 ///
-/// It has no `Display`, its `Debug` prints `<redacted>`, and its bytes are zeroed when it is dropped.
-#[derive(Clone, PartialEq, Eq)]
+/// It has no `Display`, its `Debug` prints `<redacted>`, and these bytes of it are zeroed when it is dropped.
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[cfg_attr(test, schemars(inline, with = "String", description = "Text with `${NAME}` for a variable of the VM."))]
 pub struct Secret(Zeroizing<String>);

@@ -72,17 +72,6 @@ enum Selection {
     Named { by: SelectBy, ids: HashMap<Rc<str>, ServerId>, unmatched: Unmatched },
 }
 
-/// Where a request is going.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Selected {
-    /// To this server.
-    Server(ServerId),
-    /// To something that is not configured here.
-    Unmatched(Unmatched),
-    /// Nowhere: no cluster was chosen, so Envoy itself will answer (direct response, redirect, 404).
-    NoUpstream,
-}
-
 impl SelectBy {
     /// The path of the Envoy attribute that holds the fact.
     pub fn property(self) -> &'static [&'static str] {
@@ -118,15 +107,18 @@ impl Servers {
 
     /// Finds a request's server. `read` reads an Envoy attribute by its path; it is called once, or
     /// not at all where there is no choice.
-    pub fn select(&self, read: impl FnOnce(&[&str]) -> Option<Vec<u8>>) -> Selected {
+    ///
+    /// # Errors
+    /// What is to become of the request if its server is not configured. That is also so where Envoy
+    /// knows no cluster: it may be about to answer by itself, or a later filter may yet choose one.
+    pub fn select(&self, read: impl FnOnce(&[&str]) -> Option<Vec<u8>>) -> Result<ServerId, Unmatched> {
         match &self.selection {
-            Selection::Only => Selected::Server(ServerId(0)),
-            Selection::Named { by, ids, unmatched } => match (by, read(by.property())) {
-                (SelectBy::Cluster, None) => Selected::NoUpstream,
-                (_, name) => name
-                    .and_then(|name| ids.get(std::str::from_utf8(&name).ok()?).copied())
-                    .map_or(Selected::Unmatched(*unmatched), Selected::Server),
-            },
+            Selection::Only => Ok(ServerId(0)),
+            Selection::Named { by, ids, unmatched } => {
+                let name = read(by.property());
+                let id = name.and_then(|name| ids.get(std::str::from_utf8(&name).ok()?).copied());
+                id.ok_or(*unmatched)
+            }
         }
     }
 }

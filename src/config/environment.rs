@@ -68,7 +68,7 @@ fn is_variable_name(name: &str) -> bool {
 fn value_of(name: &str, environment: Environment<'_>) -> Result<String, Rule> {
     environment(name)
         .filter(|value| !value.is_empty())
-        .ok_or_else(|| Rule::Owned(format!("environment variable {name} is not set in the VM, or empty")))
+        .ok_or_else(|| Rule::Owned(format!("environment variable {name} is not set in the VM, empty, or not UTF-8")))
 }
 
 #[cfg(test)]
@@ -109,7 +109,7 @@ mod tests {
         }
         for (text, name) in [("${MISSING}", "MISSING"), ("x${EMPTY}", "EMPTY")] {
             let rule = expand_text(text, &environment).unwrap_err();
-            assert_eq!(rule, format!("environment variable {name} is not set in the VM, or empty"));
+            assert_eq!(rule, format!("environment variable {name} is not set in the VM, empty, or not UTF-8"));
         }
     }
 }

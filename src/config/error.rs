@@ -123,7 +123,6 @@ impl fmt::Display for ConfigErrors {
 }
 
 impl std::error::Error for ConfigError {}
-impl std::error::Error for ConfigErrors {}
 
 /// Serde hands over the offending value with most errors; each method here drops it.
 impl de::Error for ConfigError {

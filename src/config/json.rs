@@ -1,22 +1,16 @@
 //! JSON as a tree that serde reads its types from, with three things that serde_json leaves out:
 //! a name given twice is noticed, an error has the path it happened at, and no error has a value.
-//!
-//! An enum with data is written as an object with a `type`, which is read without regard to case.
 
 use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::value::StrDeserializer;
-use serde::de::{self, DeserializeSeed, EnumAccess, IntoDeserializer, MapAccess, SeqAccess, VariantAccess, Visitor};
+use serde::de::{self, DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
 
 use super::error::{Checks, ConfigError, index_segment, segment};
 
-/// The key that tells which kind of thing an object describes.
-const TYPE: &str = "type";
-
 /// A JSON value. An object keeps its entries in their order, and all of them.
-#[derive(Clone, PartialEq)]
 pub enum Json {
     /// `null`
     Null,
@@ -80,14 +74,6 @@ impl Json {
                 }
             }
             Self::Null | Self::Bool(_) | Self::Number(_) | Self::String(_) => {}
-        }
-    }
-
-    fn is_absent(&self) -> bool {
-        match self {
-            Self::Null => true,
-            Self::Object(entries) => entries.is_empty(),
-            _ => false,
         }
     }
 }
@@ -161,6 +147,8 @@ impl<'de> Deserializer<'de> for Json {
         match self {
             Self::Null => visitor.visit_unit(),
             Self::Bool(value) => visitor.visit_bool(value),
+            // No float is without a fraction beyond i64 that JSON or a Struct could carry exactly.
+            Self::Number(value) if value.fract() == 0.0 => visitor.visit_i64(value as i64),
             Self::Number(value) => visitor.visit_f64(value),
             Self::String(value) => visitor.visit_string(value),
             Self::Array(elements) => visitor.visit_seq(Elements(elements.into_iter().enumerate())),
@@ -168,9 +156,11 @@ impl<'de> Deserializer<'de> for Json {
         }
     }
 
-    /// `null` and `{}` stand for "not given": that is what an empty key in YAML becomes.
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ConfigError> {
-        if self.is_absent() { visitor.visit_none() } else { visitor.visit_some(self) }
+        match self {
+            Self::Null => visitor.visit_none(),
+            _ => visitor.visit_some(self),
+        }
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -196,16 +186,16 @@ impl<'de> Deserializer<'de> for Json {
         }
     }
 
+    /// A choice among names; an object is never one, see [`crate::credential::Auth::read`].
     fn deserialize_enum<V: Visitor<'de>>(
         self,
         _name: &'static str,
-        variants: &'static [&'static str],
+        _variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, ConfigError> {
         match self {
-            Self::String(name) => visitor.visit_enum(Variant::named(&name, variants)?),
-            Self::Object(entries) => visitor.visit_enum(Variant::tagged(entries, variants)?),
-            _ => self.deserialize_any(visitor),
+            Self::String(name) => visitor.visit_enum(name.into_deserializer()),
+            _ => Err(ConfigError::here("must be a string")),
         }
     }
 
@@ -249,62 +239,24 @@ impl<'de> MapAccess<'de> for Entries {
     }
 }
 
-/// A choice: a string is its name; an object has its name as `type`, and its content beside that.
-struct Variant {
-    name: &'static str,
-    content: Option<Json>,
-}
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
 
-impl Variant {
-    fn named(written: &str, variants: &'static [&'static str]) -> Result<Self, ConfigError> {
-        let name = variants.iter().find(|name| **name == written);
-        let name = name.ok_or_else(|| de::Error::unknown_variant(written, variants))?;
-        Ok(Self { name, content: None })
-    }
+    use super::Json;
 
-    fn tagged(entries: Vec<(String, Json)>, variants: &'static [&'static str]) -> Result<Self, ConfigError> {
-        let mut content = Json::Object(entries);
-        let written = match content.take(TYPE) {
-            Some(Json::String(written)) => written,
-            Some(_) => return Err(ConfigError::here("must be a string").within(TYPE)),
-            None => return Err(de::Error::missing_field(TYPE)),
-        };
-        let name = variants.iter().find(|name| name.eq_ignore_ascii_case(&written));
-        let unknown = || <ConfigError as de::Error>::unknown_variant(&written, variants).within(TYPE);
-        Ok(Self { name: name.ok_or_else(unknown)?, content: Some(content) })
-    }
-}
-
-impl<'de> EnumAccess<'de> for Variant {
-    type Error = ConfigError;
-    type Variant = Self;
-
-    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), ConfigError> {
-        let name: StrDeserializer<'_, ConfigError> = self.name.into_deserializer();
-        Ok((seed.deserialize(name)?, self))
-    }
-}
-
-impl<'de> VariantAccess<'de> for Variant {
-    type Error = ConfigError;
-
-    fn unit_variant(self) -> Result<(), ConfigError> {
-        self.content.map_or(Ok(()), |_| Err(ConfigError::here("must be a string")))
-    }
-
-    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, ConfigError> {
-        seed.deserialize(self.content.unwrap_or(Json::Null))
-    }
-
-    fn tuple_variant<V: Visitor<'de>>(self, _length: usize, visitor: V) -> Result<V::Value, ConfigError> {
-        self.content.unwrap_or(Json::Null).deserialize_seq(visitor)
-    }
-
-    fn struct_variant<V: Visitor<'de>>(
-        self,
-        _keys: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, ConfigError> {
-        self.content.unwrap_or(Json::Null).deserialize_map(visitor)
+    #[test]
+    fn numbers_are_read_as_what_is_asked_for() {
+        fn read<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, String> {
+            T::deserialize(Json::parse(text.as_bytes()).unwrap()).map_err(|error| error.to_string())
+        }
+        assert_eq!(read::<u32>("5000"), Ok(5000));
+        assert_eq!(read::<u32>("5000.0"), Ok(5000), "as a Struct has it");
+        assert_eq!(read::<f64>("5000"), Ok(5000.0));
+        assert_eq!(read::<f64>("0.5"), Ok(0.5));
+        assert_eq!(read::<i64>("-1"), Ok(-1));
+        for wrong in ["-1", "0.5", "1e300", "\"1\""] {
+            assert_eq!(read::<u32>(wrong), Err("configuration: must be u32".to_owned()), "{wrong}");
+        }
     }
 }

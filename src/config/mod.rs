@@ -2,7 +2,7 @@
 
 mod environment;
 pub mod error;
-mod json;
+pub mod json;
 mod protobuf;
 pub mod rules;
 #[cfg(test)]
@@ -18,7 +18,7 @@ use serde::Deserialize;
 use self::environment::expand;
 use self::error::{Checks, ConfigErrors};
 use self::json::Json;
-use crate::credential::{Auth, Credential};
+use crate::credential::Auth;
 use crate::filter::{Filter, STRIPPED_BY_DEFAULT};
 use crate::selection::{SelectBy, Server, Servers, Unmatched, Upstream};
 
@@ -84,7 +84,8 @@ impl OneServer {
 }
 
 impl Filter {
-    /// Reads a plugin configuration: JSON, or the bytes of a `google.protobuf.Struct`. `environment` resolves `${NAME}` in the strings of `auth`.
+    /// Reads a plugin configuration: JSON, or the bytes of a `google.protobuf.Struct`. `environment`
+    /// resolves `${NAME}` in the strings of `auth`.
     ///
     /// `servers` and `auth` are taken out of the tree and read on their own, so that one mistake does
     /// not hide those beside it. That is why their fields above hold nothing.
@@ -172,33 +173,20 @@ fn server(
 ) -> Option<Server> {
     let enabled = keys.as_ref().and_then(|keys| keys.enabled).unwrap_or(true);
     let host = keys.and_then(|keys| checks.at("host").accept(rules::host(&keys.host)));
+    let mut auth = auth.unwrap_or(Json::Null);
+    let mut checks = checks.at("auth");
     let credential = if enabled {
-        Some(credential(auth, environment, checks.at("auth")))
+        expand(&mut auth, environment, checks.here());
+        let credential = checks.accept_at(Auth::read(auth))?.compile(&mut checks)?;
+        Some(credential)
     } else {
-        read_auth(auth, &mut checks.at("auth"))?;
+        checks.accept_at(Auth::read(auth))?;
         None
     };
     let host = host?;
     let name = name.unwrap_or(&host).into();
-    let upstream = match credential {
-        Some(credential) => Some(Upstream { host, credential: credential? }),
-        None => None,
-    };
+    let upstream = credential.map(|credential| Upstream { host, credential });
     Some(Server { name, upstream })
-}
-
-fn credential(auth: Option<Json>, environment: Environment<'_>, mut checks: Checks<'_>) -> Option<Credential> {
-    let mut auth = auth.unwrap_or(Json::Null);
-    expand(&mut auth, environment, checks.here());
-    match read_auth(Some(auth), &mut checks)? {
-        Some(auth) => auth.compile(&mut checks),
-        None => Some(Credential::None),
-    }
-}
-
-/// The inner `None` is an `auth` that is not given; the outer one is a mistake.
-fn read_auth(auth: Option<Json>, checks: &mut Checks<'_>) -> Option<Option<Auth>> {
-    checks.accept_at(Deserialize::deserialize(auth.unwrap_or(Json::Null)))
 }
 
 fn strip_headers(names: Option<Vec<String>>, mut checks: Checks<'_>) -> Option<Vec<HeaderName>> {

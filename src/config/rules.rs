@@ -9,10 +9,12 @@ use http::header::{HOST, HeaderName, HeaderValue};
 use http::uri::Authority;
 
 /// Headers that frame or route the message. The proxy owns them; none can be a credential.
-const OWNED_BY_THE_PROXY: [&str; 9] = [
+const OWNED_BY_THE_PROXY: [&str; 11] = [
     "connection",
     "content-length",
+    "expect",
     "host",
+    "http2-settings",
     "keep-alive",
     "proxy-connection",
     "te",
@@ -29,16 +31,27 @@ pub fn host(text: &str) -> Result<String, &'static str> {
     const RULE: &str = "must be a host name or address with an optional port, such as api.example.com or [::1]:8080";
     let authority: Authority = text.parse().map_err(|_| RULE)?;
     let name = authority.host();
-    let has_legal_port = text.len() == name.len() || authority.port_u16().is_some();
-    let is_legal = (is_name(name) || is_bracketed_ipv6(name)) && text.starts_with(name) && has_legal_port;
+    let is_legal = match text.strip_prefix(name) {
+        Some(port) => (is_name(name) || is_bracketed_ipv6(name)) && (port.is_empty() || is_port(port)),
+        None => false,
+    };
     if is_legal { Ok(text.to_owned()) } else { Err(RULE) }
 }
 
+/// Whether `text` is a colon and a port that one can connect to.
+fn is_port(text: &str) -> bool {
+    let digits = text.strip_prefix(':').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    digits.and_then(|digits| digits.parse::<u16>().ok()).is_some_and(|port| port != 0)
+}
+
 fn is_name(name: &str) -> bool {
+    // The limits are those of the DNS (RFC 1035 §2.3.4).
     let is_label = |label: &str| {
-        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+        !label.is_empty()
+            && label.len() <= 63
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
     };
-    name.strip_suffix('.').unwrap_or(name).split('.').all(is_label)
+    name.len() <= 254 && name.strip_suffix('.').unwrap_or(name).split('.').all(is_label)
 }
 
 fn is_bracketed_ipv6(name: &str) -> bool {
@@ -134,6 +147,8 @@ mod tests {
         ] {
             assert!(host(illegal).is_err(), "{illegal:?}");
         }
+        assert!(host(&"a".repeat(63)).is_ok() && host(&"a".repeat(64)).is_err());
+        assert!(host(&"a.".repeat(127)).is_ok() && host(&"a.".repeat(128)).is_err());
     }
 
     #[test]

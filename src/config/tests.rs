@@ -112,6 +112,9 @@ pub fn refused() -> Vec<(String, Vec<&'static str>)> {
         ),
         // Credentials
         (with_auth(r#""BEARER""#), vec!["servers.s.auth: must be an object"]),
+        (with_auth("[]"), vec!["servers.s.auth: must be an object"]),
+        (with_auth("1"), vec!["servers.s.auth: must be an object"]),
+        (server(r#"{"host": "h", "enabled": {}}"#), vec!["servers.s.enabled: must be a boolean"]),
         (with_auth(r#"{"token": "s3cr3t"}"#), vec!["servers.s.auth.type: is required"]),
         (
             with_auth(r#"{"type": "s3cr3t"}"#),
@@ -178,11 +181,11 @@ fn refused_beyond_the_schema() -> Vec<(String, Vec<&'static str>)> {
         ),
         (
             with_auth(r#"{"type": "BEARER", "token": "${UNSET}"}"#),
-            vec!["servers.s.auth.token: environment variable UNSET is not set in the VM, or empty"],
+            vec!["servers.s.auth.token: environment variable UNSET is not set in the VM, empty, or not UTF-8"],
         ),
         (
             with_auth(r#"{"type": "BEARER", "token": "${EMPTY}"}"#),
-            vec!["servers.s.auth.token: environment variable EMPTY is not set in the VM, or empty"],
+            vec!["servers.s.auth.token: environment variable EMPTY is not set in the VM, empty, or not UTF-8"],
         ),
         (
             with_auth(r#"{"type": "BEARER", "token": "s3cr3t${"}"#),
@@ -278,7 +281,7 @@ fn the_mistakes_of_all_servers_are_reported_at_once() {
             "servers.a.auth.token: must not be empty",
             "servers.b.host: is required",
             "servers.b.auth.type: must be one of NONE, BEARER, BASIC, API_KEY, HEADERS",
-            "servers.c.auth.password: environment variable UNSET is not set in the VM, or empty",
+            "servers.c.auth.password: environment variable UNSET is not set in the VM, empty, or not UTF-8",
         ]
     );
 }

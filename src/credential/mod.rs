@@ -1,7 +1,8 @@
 //! The kinds of credential, one file each, and how one is put into a request.
 //!
 //! A kind is a struct of the keys that its `auth` object has, and a [`Kind::compile`] that checks them
-//! and makes the [`Credential`]. To add one, write its file and name it in `kinds!`.
+//! and makes the [`Credential`]. One that sends headers or a query parameter is its file and a line in
+//! `kinds!`; one that does something new to a request is a variant of [`Credential`] as well.
 
 mod api_key;
 mod basic;
@@ -13,11 +14,15 @@ mod query;
 use http::HeaderName;
 use serde::Deserialize;
 
-use crate::config::error::Checks;
+use crate::config::error::{Checks, ConfigError};
+use crate::config::json::Json;
 use crate::refusal::Reason;
 use crate::request::Headers;
 use crate::secret::Secret;
 use query::QueryParameter;
+
+/// The key of an `auth` object that names its kind.
+const TYPE: &str = "type";
 
 /// A credential, ready to be put into requests: whatever can be computed once has been.
 #[derive(Debug)]
@@ -57,6 +62,14 @@ impl Credential {
         Ok(Applied::Injected)
     }
 
+    /// Takes out of a response what would tell the caller this credential.
+    pub fn on_response(&self, response: &mut impl Headers) {
+        match self {
+            Self::None | Self::Headers(_) => {}
+            Self::Query(parameter) => parameter.on_response(response),
+        }
+    }
+
     /// Whether applying it replaces the header `name`, which then need not be removed first.
     pub fn replaces(&self, name: &HeaderName) -> bool {
         self.header_names().any(|own| own == name)
@@ -82,14 +95,26 @@ trait Kind {
 macro_rules! kinds {
     ($($(#[$docs:meta])* $name:ident => $keys:ty,)*) => {
         /// How the filter authenticates to a server.
-        #[derive(Deserialize)]
-        #[allow(non_camel_case_types, clippy::upper_case_acronyms, reason = "a variant is called as its `type` is written")]
+        #[allow(
+            non_camel_case_types,
+            clippy::upper_case_acronyms,
+            reason = "a variant is called as its `type` is written"
+        )]
         #[cfg_attr(test, derive(schemars::JsonSchema), schemars(tag = "type"))]
         pub enum Auth {
             $($(#[$docs])* $name($keys),)*
         }
 
         impl Auth {
+            const TYPES: &[&str] = &[$(stringify!($name)),*];
+
+            fn of_type(name: &str, keys: Json) -> Option<Result<Self, ConfigError>> {
+                $(if name.eq_ignore_ascii_case(stringify!($name)) {
+                    return Some(Deserialize::deserialize(keys).map(Self::$name));
+                })*
+                None
+            }
+
             /// Checks the keys of this kind and makes the credential; `None` if a check failed.
             pub fn compile(self, checks: &mut Checks<'_>) -> Option<Credential> {
                 match self {
@@ -111,4 +136,27 @@ kinds! {
     API_KEY => api_key::ApiKey,
     /// Any headers.
     HEADERS => headers::CustomHeaders,
+}
+
+impl Auth {
+    /// Reads an `auth` object. Its `type` names the kind, without regard to case. Without anything in it,
+    /// or if it is null, as an empty key in YAML is, it is [`Auth::NONE`].
+    ///
+    /// # Errors
+    /// For an unknown type, and for keys that are missing, unknown or of a wrong type.
+    pub fn read(mut auth: Json) -> Result<Self, ConfigError> {
+        match &auth {
+            Json::Null => return Ok(Self::NONE(none::NoCredential {})),
+            Json::Object(keys) if keys.is_empty() => return Ok(Self::NONE(none::NoCredential {})),
+            Json::Object(_) => {}
+            _ => return Err(ConfigError::here("must be an object")),
+        }
+        let name = match auth.take(TYPE) {
+            Some(Json::String(name)) => name,
+            Some(_) => return Err(ConfigError::here("must be a string").within(TYPE)),
+            None => return Err(ConfigError::here("is required").within(TYPE)),
+        };
+        let unknown = || ConfigError::here(format!("must be one of {}", Self::TYPES.join(", "))).within(TYPE);
+        Self::of_type(&name, auth).unwrap_or_else(|| Err(unknown()))
+    }
 }

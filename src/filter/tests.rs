@@ -183,12 +183,17 @@ fn an_unmatched_request_is_refused_stripped_or_left_alone() {
 }
 
 #[test]
-fn a_request_that_goes_to_no_cluster_is_stripped_and_left_to_envoy() {
-    let filter = filter(r#"{"servers": {"one": {"host": "h"}}}"#);
-    let mut headers = caller();
-    let verdict = filter.on_request(|_| None, &mut headers);
-    assert_eq!((verdict.server, verdict.outcome), (None, Outcome::Stripped));
-    assert_eq!(headers.get("authorization"), None);
+fn a_response_keeps_quiet_about_a_key_in_the_query() {
+    let query = r#"{"host": "h", "auth": {"type": "API_KEY", "query": "k", "value": "v"}}"#;
+    let bearer = r#"{"host": "h", "auth": {"type": "BEARER", "token": "v"}}"#;
+    for (config, expected, reads) in [(query, "https://h/mcp/?a=1", 2), (bearer, "https://h/mcp/?a=1&k=v", 0)] {
+        let filter = filter(config);
+        let verdict = filter.on_request(no_attribute, &mut caller());
+        let mut response = FakeHeaders::new(&[(":status", "307"), ("location", "https://h/mcp/?a=1&k=v")]);
+        filter.on_response(verdict, &mut response);
+        assert_eq!(response.reads.get(), reads, "{config}");
+        assert_eq!(response.get("location").unwrap(), expected.as_bytes(), "{config}");
+    }
 }
 
 #[test]

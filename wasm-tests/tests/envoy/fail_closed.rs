@@ -132,7 +132,7 @@ fn a_bad_configuration_does_not_load_in_either_place_and_the_log_says_why() {
             (with_auth(json!({"type": "BEARER", "token": ""})), "servers.s.auth.token: must not be empty"),
             (
                 with_auth(json!({"type": "BEARER", "token": "${NOT_SET}"})),
-                "servers.s.auth.token: environment variable NOT_SET is not set in the VM, or empty",
+                "servers.s.auth.token: environment variable NOT_SET is not set in the VM, empty, or not UTF-8",
             ),
             (
                 with_auth(json!({"type": "BEARER", "token": format!("{SECRET}\r\nx: y")})),

@@ -123,6 +123,34 @@ pub async fn send_raw(address: SocketAddr, bytes: &[u8]) -> io::Result<String> {
     timeout(PATIENCE, exchange).await?
 }
 
+/// Begins an HTTP/2 request of these header fields, as they are and without a body, and gives the
+/// connection, on which the answer will come: no client library sends a path that is not UTF-8.
+///
+/// # Errors
+/// If there is no connection.
+pub async fn open_raw_http2(address: SocketAddr, fields: &[(&str, &[u8])]) -> io::Result<TcpStream> {
+    const END_STREAM_AND_HEADERS: u8 = 0x5;
+    let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
+        let length = u8::try_from(payload.len()).map_err(io::Error::other)?;
+        Ok::<_, io::Error>([&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat())
+    };
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        // RFC 7541 §6.2.2: a literal field without indexing, neither part Huffman-coded.
+        block.push(0);
+        for part in [name.as_bytes(), value] {
+            block
+                .push(u8::try_from(part.len()).ok().filter(|length| *length < 127).ok_or(io::ErrorKind::InvalidInput)?);
+            block.extend_from_slice(part);
+        }
+    }
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await?;
+    stream.write_all(&frame(0x4, 0, 0, &[])?).await?;
+    stream.write_all(&frame(0x1, END_STREAM_AND_HEADERS, 1, &block)?).await?;
+    Ok(stream)
+}
+
 /// The body of the answer to a GET.
 ///
 /// # Errors

@@ -17,6 +17,8 @@ pub struct Gateway {
     routes: Vec<Value>,
     clusters: Vec<Value>,
     access_logs: Vec<Value>,
+    domains: Option<Value>,
+    other_hosts: Vec<Value>,
 }
 
 impl Gateway {
@@ -47,6 +49,20 @@ impl Gateway {
         }))
     }
 
+    /// Sets the domains of the virtual host in place of all.
+    #[must_use]
+    pub fn domains(mut self, domains: &[&str]) -> Self {
+        self.domains = Some(json!(domains));
+        self
+    }
+
+    /// Adds another virtual host with its routes.
+    #[must_use]
+    pub fn virtual_host(mut self, host: Value) -> Self {
+        self.other_hosts.push(host);
+        self
+    }
+
     /// Adds an access log.
     #[must_use]
     pub fn access_log(mut self, log: Value) -> Self {
@@ -62,14 +78,18 @@ impl Gateway {
             "envoy.extensions.filters.http.router.v3.Router",
             json!({}),
         ));
+        let domains = self.domains.unwrap_or_else(|| json!(["*"]));
+        let mut hosts = vec![json!({"name": "all", "domains": domains, "routes": self.routes})];
+        hosts.extend(self.other_hosts);
         let any_port = json!({"socket_address": {"address": "127.0.0.1", "port_value": 0}});
         let connection_manager = any(
             "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
             json!({
                 "stat_prefix": "gateway",
                 "http_protocol_options": {"enable_trailers": true},
-                "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": self.routes}]},
+                "route_config": {"virtual_hosts": hosts},
                 "http_filters": filters,
+                "upgrade_configs": [{"upgrade_type": "websocket"}],
                 "access_log": self.access_logs,
             }),
         );
@@ -109,6 +129,19 @@ pub fn upstream_auth(plugin: &Value) -> Value {
         "configuration": configuration,
     }});
     http_filter("mcp_upstream_auth", "envoy.extensions.filters.http.wasm.v3.Wasm", wasm)
+}
+
+/// A filter that runs this Lua on each request, which it knows as `handle`.
+pub fn lua(code: &str) -> Value {
+    let code = format!("function envoy_on_request(handle) {code} end");
+    let config = json!({"default_source_code": {"inline_string": code}});
+    http_filter("envoy.filters.http.lua", "envoy.extensions.filters.http.lua.v3.Lua", config)
+}
+
+/// A filter of Envoy's own that changes nothing, but asks for the route.
+pub fn asks_for_the_route() -> Value {
+    let message = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation";
+    http_filter("envoy.filters.http.header_mutation", message, json!({}))
 }
 
 /// A cluster of one upstream that is spoken to in `protocol`.

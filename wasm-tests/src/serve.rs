@@ -77,5 +77,6 @@ async fn connection(stream: TcpStream, service: Arc<impl Service>) {
         async move { Ok::<_, Infallible>(service.answer(request).await) }
     });
     // An error is the peer breaking off, which the tests see from their own side.
-    let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+    let _ =
+        auto::Builder::new(TokioExecutor::new()).serve_connection_with_upgrades(TokioIo::new(stream), service).await;
 }

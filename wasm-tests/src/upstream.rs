@@ -10,8 +10,11 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use http_body_util::channel::{Channel, Sender};
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use hyper::{Request, Response, StatusCode};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
+use hyper::upgrade::OnUpgrade;
+use hyper::{Request, Response, StatusCode, Uri};
+use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
@@ -25,6 +28,13 @@ pub const ID: &str = "x-test-id";
 /// The last part of a path that is answered by an event stream: one event at once, and another one, and
 /// the end, after [`Upstream::release`].
 pub const EVENTS: &str = "/events";
+
+/// The last part of a path that is answered by a redirect to the path in the parameter `to`, with the
+/// query of the request behind it.
+pub const REDIRECT: &str = "/redirect";
+
+/// The last part of a path where a connection is upgraded, told `upgraded`, and closed.
+pub const UPGRADE: &str = "/upgrade";
 
 /// The trailer of every answer that sends a body back.
 pub const TRAILER: &str = "x-echo-trailer";
@@ -111,16 +121,22 @@ impl Recorder {
 }
 
 impl Service for Recorder {
-    async fn answer(&self, request: Request<Incoming>) -> Answer {
+    async fn answer(&self, mut request: Request<Incoming>) -> Answer {
         let head = Arrival::of(&request);
         let id = head.header(ID).concat();
-        let is_events = request.uri().path().ends_with(EVENTS);
+        let (authority, uri) = (head.authority.clone(), request.uri().clone());
+        let upgrade = hyper::upgrade::on(&mut request);
         let Ok((body, trailers)) = read_body(request.into_body()).await else {
             return answer(StatusCode::BAD_REQUEST, |_| async {});
         };
         self.seen().entry(id.clone()).or_default().push(Seen { head, body: body.clone(), trailers });
         self.arrived.notify_waiters();
-        if is_events { events(self.gate(&id)) } else { echo(body) }
+        match uri.path() {
+            path if path.ends_with(EVENTS) => events(self.gate(&id)),
+            path if path.ends_with(UPGRADE) => upgraded(upgrade),
+            path if path.ends_with(REDIRECT) => redirect(&authority, &uri),
+            _ => echo(body),
+        }
     }
 }
 
@@ -141,6 +157,30 @@ fn events(gate: Arc<Notify>) -> Answer {
         let _ = sender.send_data(Bytes::from_static(b"data: second\n\n")).await;
     });
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    response
+}
+
+fn upgraded(upgrade: OnUpgrade) -> Answer {
+    tokio::spawn(async move {
+        if let Ok(connection) = upgrade.await {
+            let mut connection = TokioIo::new(connection);
+            let _ = connection.write_all(b"upgraded").await;
+            let _ = connection.shutdown().await;
+        }
+    });
+    let mut response = answer(StatusCode::SWITCHING_PROTOCOLS, |_| async {});
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    response.headers_mut().insert(hyper::header::UPGRADE, HeaderValue::from_static("websocket"));
+    response
+}
+
+fn redirect(authority: &str, uri: &Uri) -> Answer {
+    let query = uri.query().unwrap_or_default();
+    let to = query.split('&').find_map(|pair| pair.strip_prefix("to=")).unwrap_or_default();
+    let mut response = answer(StatusCode::FOUND, |_| async {});
+    if let Ok(location) = HeaderValue::try_from(format!("http://{authority}{to}?{query}")) {
+        response.headers_mut().insert(LOCATION, location);
+    }
     response
 }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 use wasm_tests::client::{Protocol, Reply, send_raw};
 use wasm_tests::envoy::{Envoy, Options};
-use wasm_tests::gateway::{Gateway, cluster, filtered_cluster, upstream_auth};
+use wasm_tests::gateway::{Gateway, any, cluster, filtered_cluster, lua, upstream_auth};
 
 use crate::fixture::{Fixture, TestRequest, both, in_listener, run};
 
@@ -163,21 +163,36 @@ fn a_bad_configuration_does_not_load_in_either_place_and_the_log_says_why() {
     });
 }
 
+/// Where Envoy knows no cluster it may be about to answer by itself, or to choose one later on.
 #[test]
-fn a_route_without_an_upstream_is_answered_by_envoy() {
+fn a_request_without_a_cluster_is_refused_unless_its_route_disables_the_filter() {
     run(async {
         let fixture = Fixture::start(|upstream| {
             let plugin = json!({"servers": {"known": {"host": "known.example"}}});
-            let health = json!({"match": {"path": "/healthz"}, "direct_response": {"status": 200, "body": {"inline_string": "fine"}}});
-            Gateway::default().filter(upstream_auth(&plugin)).route(health).cluster(cluster("known", upstream, Protocol::Http1))
+            let direct = |path: &str| {
+                json!({"match": {"path": path}, "direct_response": {"status": 200, "body": {"inline_string": "fine"}}})
+            };
+            let mut disabled = direct("/disabled");
+            let off = any("envoy.config.route.v3.FilterConfig", json!({"disabled": true}));
+            disabled["typed_per_filter_config"] = json!({"mcp_upstream_auth": off});
+            let by_header = json!({"match": {"path": "/by-header"}, "route": {"cluster_header": "x-cluster"}});
+            Gateway::default()
+                .filter(upstream_auth(&plugin))
+                .filter(lua("handle:headers():replace('x-cluster', 'other')"))
+                .route(direct("/direct"))
+                .route(disabled)
+                .route(by_header)
+                .cluster(cluster("known", upstream, Protocol::Http1))
+                .cluster(cluster("other", upstream, Protocol::Http1))
         })
         .await;
-        let (reply, _) = fixture
-            .exchange(TestRequest { method: "GET", path: "/healthz", body: b"", ..TestRequest::default() })
-            .await;
+        for path in ["/direct", "/by-header", "/nowhere"] {
+            let (reply, seen) = fixture.exchange(TestRequest { path, ..TestRequest::default() }).await;
+            assert_refusal(&reply, 503, "unknown_server", path);
+            assert!(seen.is_empty(), "{path}");
+        }
+        let (reply, _) = fixture.exchange(TestRequest { path: "/disabled", ..TestRequest::default() }).await;
         assert_eq!((reply.status.as_u16(), &reply.body[..]), (200, &b"fine"[..]));
-        let (reply, _) = fixture.exchange(TestRequest { path: "/nowhere", ..TestRequest::default() }).await;
-        assert_eq!(reply.status, 404);
     });
 }
 

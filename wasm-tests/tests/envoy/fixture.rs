@@ -131,7 +131,7 @@ pub fn servers() -> Value {
     json!({
         "bearer": {"host": "bearer.example", "auth": {"type": "BEARER", "token": "${TEST_SECRET}"}},
         "basic": {"host": "basic.example:8443", "auth": {"type": "basic", "username": "odock", "password": "grüße ${TEST_SECRET}"}},
-        "header": {"host": "header.example", "auth": {"type": "API_KEY", "header": "X-API-Key", "value": "${TEST_SECRET}"}},
+        "header": {"host": "header.example", "auth": {"type": "API_KEY", "header": "X-API-Key", "value": SECRET}},
         "query": {"host": "query.example", "auth": {"type": "API_KEY", "query": "api_key", "value": "${TEST_SECRET}&x"}},
         "headers": {"host": "headers.example", "auth": {"type": "HEADERS", "headers": {"X-Client-ID": "gateway", "X-Custom-Key": "${TEST_SECRET}", "Cookie": "ours=1"}}},
         "none": {"host": "none.example", "auth": {"type": "NONE"}},

@@ -3,9 +3,11 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use wasm_tests::arrival::Arrival;
-use wasm_tests::client::Protocol;
+use wasm_tests::client::{Protocol, send_raw};
+use wasm_tests::gateway::{Gateway, cluster};
+use wasm_tests::upstream::{ID, REDIRECT, UPGRADE};
 
-use crate::fixture::{SECRET, TestRequest, both, run};
+use crate::fixture::{Fixture, SECRET, TestRequest, both, new_id, run};
 
 /// What a caller sends that must not arrive.
 const THEIRS: [(&str, &str); 8] = [
@@ -85,23 +87,91 @@ fn assert_arrived(head: &Arrival, name: &str, context: &str) {
     assert!(head.header("content-length").iter().all(|length| length == "0"), "{context}");
 }
 
+/// What a gateway does to a request and its answer, as lists of headers without those that differ each time.
+async fn arrives_and_returns(fixture: &Fixture, request: TestRequest<'_>) -> (Vec<String>, Vec<String>) {
+    let (reply, seen) = fixture.exchange(request).await;
+    let stable = |headers: &[(String, Vec<u8>)]| {
+        let varying = ["x-request-id", "x-test-id", "date", "x-envoy-upstream-service-time"];
+        let headers = headers.iter().filter(|(name, _)| !varying.contains(&name.as_str()));
+        let mut lines: Vec<_> =
+            headers.map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value))).collect();
+        lines.sort();
+        lines
+    };
+    (stable(&seen[0].head.headers), stable(&reply.headers))
+}
+
 #[test]
-fn headers_that_are_not_credentials_arrive_as_they_were_sent() {
+fn beside_the_credential_all_headers_are_those_that_envoy_without_the_filter_sends() {
+    let headers = [
+        ("MCP-Protocol-Version", "2026-07-28"),
+        ("Mcp-Method", "tools/call"),
+        ("Mcp-Name", "=?base64?Z3LDvMOfZQ==?="),
+        ("Mcp-Session-Id", "1868a90c"),
+        ("Accept", "application/json, text/event-stream"),
+        ("Content-Type", "application/json"),
+        ("Last-Event-ID", "7"),
+        ("X-Twice", "a"),
+        ("X-Twice", "b"),
+        ("X-Empty", ""),
+    ];
+    run(async {
+        let bare =
+            Fixture::start(|upstream| Gateway::default().cluster(cluster("bearer", upstream, Protocol::Http1))).await;
+        for (place, fixture) in both().await {
+            for method in ["POST", "GET"] {
+                let body = if method == "POST" { &b"{}"[..] } else { b"" };
+                let request =
+                    TestRequest { path: "/bearer/mcp", method, headers: &headers, body, ..TestRequest::default() };
+                let (mut expected, answer) = arrives_and_returns(&bare, request).await;
+                for (from, to) in [
+                    ("host: caller.example", Some("host: bearer.example".to_owned())),
+                    ("content-length: 2", Some("transfer-encoding: chunked".to_owned())),
+                ] {
+                    let position = expected.iter().position(|line| line == from);
+                    if let Some(position) = position {
+                        expected.splice(position..=position, to);
+                    }
+                }
+                expected.push(format!("authorization: Bearer {SECRET}"));
+                expected.sort();
+                assert!(expected.contains(&"host: bearer.example".to_owned()));
+                assert_eq!(arrives_and_returns(&fixture, request).await, (expected, answer), "{place} {method}");
+            }
+        }
+    });
+}
+
+#[test]
+fn an_upgraded_connection_carries_the_credential_and_its_bytes() {
     run(async {
         for (place, fixture) in both().await {
-            let headers = [
-                ("MCP-Protocol-Version", "2026-07-28"),
-                ("Mcp-Method", "tools/call"),
-                ("Mcp-Name", "=?base64?Z3LDvMOfZQ==?="),
-                ("Mcp-Session-Id", "1868a90c"),
-                ("Accept", "application/json, text/event-stream"),
-                ("Content-Type", "application/json"),
-                ("Last-Event-ID", "7"),
-            ];
-            let request = TestRequest { path: "/bearer/mcp", headers: &headers, ..TestRequest::default() };
-            let (_, seen) = fixture.exchange(request).await;
-            for (name, value) in headers {
-                assert_eq!(seen[0].head.header(name), [value], "{place}: {name}");
+            let id = new_id();
+            let request = format!(
+                "GET /bearer{UPGRADE} HTTP/1.1\r\nhost: caller.example\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+                 authorization: Bearer theirs\r\n{ID}: {id}\r\n\r\n"
+            );
+            let answer = send_raw(fixture.address, request.as_bytes()).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 101 "), "{place}: {answer}");
+            assert!(answer.ends_with("\r\n\r\nupgraded"), "{place}: {answer}");
+            let seen = fixture.upstream.seen(&id);
+            assert_eq!(seen[0].head.header("authorization"), [format!("Bearer {SECRET}")], "{place}");
+        }
+    });
+}
+
+#[test]
+fn a_redirect_of_the_servers_does_not_tell_the_caller_the_key_in_the_query() {
+    run(async {
+        for (place, fixture) in both().await {
+            for protocol in [Protocol::Http1, Protocol::Http2] {
+                let path = format!("/query{REDIRECT}?to=/query/mcp/&a=1");
+                let request = TestRequest { protocol, method: "GET", path: &path, body: b"", ..TestRequest::default() };
+                let (reply, seen) = fixture.exchange(request).await;
+                assert!(seen[0].head.path_and_query.ends_with(&format!("&api_key={SECRET}%26x")), "{place}");
+                assert_eq!(reply.status, 302, "{place}");
+                let location = reply.header("location");
+                assert_eq!(location.as_deref(), Some("http://query.example/query/mcp/?to=/query/mcp/&a=1"), "{place}");
             }
         }
     });

@@ -9,6 +9,7 @@
 
 mod fail_closed;
 mod fixture;
+mod host_calls;
 mod hostile;
 mod injection;
 mod mcp;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 use wasm_tests::client::Protocol;
-use wasm_tests::gateway::{Gateway, any, cluster, filtered_cluster, upstream_auth};
+use wasm_tests::gateway::{Gateway, any, asks_for_the_route, cluster, filtered_cluster, lua, upstream_auth};
 
 use crate::fixture::{Fixture, TestRequest, run};
 
@@ -43,6 +43,99 @@ fn a_routes_own_host_rewrite_wins_over_a_filter_in_the_listener_but_not_over_one
             let fixture = Fixture::start(|upstream| gateway(upstream, in_listener, route)).await;
             assert_eq!(exchange(&fixture).await[0].head.authority, host, "in the listener: {in_listener}");
         }
+    });
+}
+
+/// Envoy chooses the route again after a filter in the listener has changed a request.
+#[test]
+fn a_virtual_host_must_know_the_servers_host_too_for_a_filter_in_the_listener_but_not_for_one_in_the_cluster() {
+    run(async {
+        for (in_listener, domains, arrives) in [
+            (true, &["caller.example"][..], false),
+            (true, &["caller.example", "server.example"][..], true),
+            (false, &["caller.example"][..], true),
+        ] {
+            let fixture =
+                Fixture::start(|upstream| gateway(upstream, in_listener, route(json!({}))).domains(domains)).await;
+            let seen = exchange(&fixture).await;
+            assert_eq!(seen.len(), usize::from(arrives), "in the listener: {in_listener}, {domains:?}");
+        }
+    });
+}
+
+#[test]
+fn another_virtual_host_of_the_servers_name_gets_the_request_and_its_credential_from_a_filter_in_the_listener() {
+    run(async {
+        for (in_listener, path) in [(true, "/other"), (false, "/mcp")] {
+            let other = json!({"name": "other", "domains": ["server.example"], "routes": [
+                {"match": {"prefix": "/"}, "route": {"cluster": "other", "prefix_rewrite": "/other"}},
+            ]});
+            let fixture = Fixture::start(|upstream| {
+                let gateway = gateway(upstream, in_listener, route(json!({}))).domains(&["caller.example"]);
+                gateway.virtual_host(other).cluster(cluster("other", upstream, Protocol::Http1))
+            })
+            .await;
+            let seen = exchange(&fixture).await;
+            assert!(seen[0].head.path_and_query.starts_with(path), "in the listener: {in_listener}");
+            assert_eq!(seen[0].head.header("authorization"), ["Bearer ours"]);
+        }
+    });
+}
+
+/// Envoy's attributes say which route there was when somebody last asked for it.
+#[test]
+fn behind_a_filter_that_changes_the_route_one_must_ask_for_it_before_a_filter_in_the_listener_goes_by_it() {
+    run(async {
+        for (asks, host) in [(false, "known.example"), (true, "other.example")] {
+            let plugin = json!({"servers": {"known": {"host": "known.example"}, "other": {"host": "other.example"}}});
+            let to_other = json!({
+                "match": {"path": "/mcp", "headers": [{"name": "x-to", "string_match": {"exact": "other"}}]},
+                "route": {"cluster": "other"},
+            });
+            let to_known = json!({"match": {"path": "/mcp"}, "route": {"cluster": "known"}});
+            let fixture = Fixture::start(|upstream| {
+                let changes_the_route = lua("handle:headers():replace('x-to', 'other')");
+                let gateway = Gateway::default().filter(changes_the_route);
+                let gateway = if asks { gateway.filter(asks_for_the_route()) } else { gateway };
+                gateway
+                    .filter(upstream_auth(&plugin))
+                    .route(to_other)
+                    .route(to_known)
+                    .cluster(cluster("known", upstream, Protocol::Http1))
+                    .cluster(cluster("other", upstream, Protocol::Http1))
+            })
+            .await;
+            assert_eq!(exchange(&fixture).await[0].head.authority, host, "somebody asks: {asks}");
+        }
+    });
+}
+
+#[test]
+fn an_internal_redirect_takes_one_servers_headers_along_to_the_next() {
+    run(async {
+        let server = |token: &str| json!({"host": "h", "auth": {"type": "HEADERS", "headers": {token: "ours"}}});
+        let plugin = json!({"servers": {"first": server("x-first"), "second": server("x-second")}});
+        let fixture = Fixture::start(|upstream| {
+            let first = json!({
+                "match": {"path": "/mcp"},
+                "route": {
+                    "cluster": "first",
+                    "prefix_rewrite": wasm_tests::upstream::REDIRECT,
+                    "internal_redirect_policy": {},
+                },
+            });
+            Gateway::default()
+                .filter(upstream_auth(&plugin))
+                .route(first)
+                .cluster(cluster("first", upstream, Protocol::Http1))
+                .cluster(cluster("second", upstream, Protocol::Http1))
+        })
+        .await;
+        let request = TestRequest { method: "GET", path: "/mcp?to=/second/", body: b"", ..TestRequest::default() };
+        let (_, seen) = fixture.exchange(request).await;
+        let second = seen.iter().find(|seen| seen.head.path_and_query.starts_with("/second/")).unwrap();
+        assert_eq!(second.head.header("x-second"), ["ours"]);
+        assert_eq!(second.head.header("x-first"), ["ours"], "if this is empty, the note in the README can go");
     });
 }
 

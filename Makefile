@@ -2,7 +2,8 @@
 
 MODULE := dist/mcp_upstream_auth.wasm
 TARGET := wasm32-wasip1
-BUILT := target/$(TARGET)/release/mcp_upstream_auth.wasm
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+BUILT := $(TARGET_DIR)/$(TARGET)/release/mcp_upstream_auth.wasm
 
 # An Envoy of your own: make run ENVOY=/path/to/envoy
 ENVOY ?= $(CURDIR)/.envoy/envoy
@@ -28,7 +29,7 @@ envoy: $(if $(filter $(FETCHED),$(ENVOY)),$(FETCHED)) ## fetch the pinned Envoy 
 
 run: build envoy ## run Envoy with the filter and an MCP server behind it; CONFIG=my.yaml runs your own configuration
 	@cargo build --quiet --locked --package wasm-tests --bin run
-	@exec target/debug/run $(CONFIG)
+	@exec $(TARGET_DIR)/debug/run $(CONFIG)
 
 test: build envoy ## run every test, natively and in the real Envoy
 	cargo test --locked --workspace
@@ -44,7 +45,8 @@ schema: rust ## write envoy/plugin-config.schema.json anew
 rust:
 	@command -v rustup >/dev/null || { echo "make: rustup is missing; see https://rustup.rs" >&2; exit 1; }
 	@command -v cc >/dev/null || { echo "make: a C compiler is missing: Rust links with cc (Debian and Ubuntu: apt-get install gcc)" >&2; exit 1; }
-	@rustup toolchain install >/dev/null 2>&1 || rustup toolchain install
+	@rustup toolchain install >/dev/null 2>&1 || rustup toolchain install \
+		|| { echo "make: rustup cannot install what rust-toolchain.toml names (rustup before 1.28: rustup self update)" >&2; exit 1; }
 
 $(FETCHED): wasm-tests/envoy.txt
 	@command -v python3 >/dev/null || { echo "make: python3 is missing" >&2; exit 1; }

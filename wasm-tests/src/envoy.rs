@@ -106,7 +106,10 @@ impl Envoy {
         match timeout(STARTUP, live(&mut process, &admin_path)).await {
             Ok(Ok(admin)) => Ok(Ok(Self { process, lifeline, files, admin })),
             Ok(Err(Ended)) => Ok(Err(Refused { log: read(files.path())? })),
-            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, read(files.path())?)),
+            Err(_) => {
+                let message = format!("Envoy is not live after {STARTUP:?}\n{}", read(files.path())?);
+                Err(io::Error::new(io::ErrorKind::TimedOut, message))
+            }
         }
     }
 
@@ -174,7 +177,7 @@ const ADMIN: &str = "admin: { address: { socket_address: { address: 127.0.0.1, p
 
 /// Whether `config`, in YAML or JSON, has an admin interface.
 fn has_admin(config: &str) -> bool {
-    config.lines().any(|line| line.starts_with("admin:")) || config.contains(r#""admin""#)
+    config.lines().any(|line| line.starts_with("admin:")) || config.contains(r#""admin":"#)
 }
 
 const LOG: &str = "log";
@@ -183,8 +186,11 @@ fn read(folder: &Path) -> io::Result<String> {
     std::fs::read(folder.join(LOG)).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// `ENVOY`, or what `make envoy` fetched.
-fn binary() -> io::Result<PathBuf> {
+/// The Envoy program: `ENVOY`, or what `make envoy` fetched.
+///
+/// # Errors
+/// If it is not there.
+pub fn binary() -> io::Result<PathBuf> {
     let path = std::env::var_os("ENVOY").map_or_else(|| repository().join(".envoy/envoy"), PathBuf::from);
     if path.is_file() {
         return std::path::absolute(path);

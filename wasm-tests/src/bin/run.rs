@@ -9,6 +9,8 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Request;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
 use wasm_tests::arrival::Arrival;
 use wasm_tests::client::{Protocol, send};
 use wasm_tests::demo;
@@ -57,16 +59,11 @@ async fn run_demo() -> Result<(), Failure> {
     println!("Try this (any of the five in place of github-mcp); the key is the caller's, and no server takes it:\n");
     println!("{}\n", curl());
 
-    let mut arrivals = server.subscribe();
+    let arrivals = server.subscribe();
     let reply = send(demo::GATEWAY, Protocol::Http1, request()?).await?;
     println!("It was sent once. The answer:\n\n{} {}\n", reply.status, String::from_utf8_lossy(&reply.body));
     println!("What the MCP server saw arrive, now and from now on (Ctrl-C ends all):\n");
-    until_ended(envoy, async {
-        while let Ok(arrival) = arrivals.recv().await {
-            println!("{}", head(&arrival));
-        }
-    })
-    .await
+    until_ended(envoy, print_heads(arrivals)).await
 }
 
 /// Runs a configuration of the user's, with the built-in MCP server where that can listen.
@@ -80,13 +77,7 @@ async fn run_config(path: &Path) -> Result<(), Failure> {
                 "The built-in MCP server listens on {}; this is what arrives there (Ctrl-C ends all):\n",
                 server.address()
             );
-            let mut arrivals = server.subscribe();
-            until_ended(envoy, async {
-                while let Ok(arrival) = arrivals.recv().await {
-                    println!("{}", head(&arrival));
-                }
-            })
-            .await
+            until_ended(envoy, print_heads(server.subscribe())).await
         }
         Err(error) => {
             println!("The built-in MCP server is not there, {}: {error} (Ctrl-C ends Envoy)", demo::MCP_SERVER);
@@ -122,6 +113,16 @@ async fn until_ended(mut envoy: Envoy, watch: impl Future<Output = ()>) -> Resul
 async fn stop(mut envoy: Envoy) -> Result<(), Failure> {
     envoy.stop().await?;
     Ok(())
+}
+
+async fn print_heads(mut arrivals: Receiver<Arrival>) {
+    loop {
+        match arrivals.recv().await {
+            Ok(arrival) => println!("{}", head(&arrival)),
+            Err(RecvError::Lagged(count)) => println!("  ({count} more, too many to show)\n"),
+            Err(RecvError::Closed) => return,
+        }
+    }
 }
 
 fn url() -> String {

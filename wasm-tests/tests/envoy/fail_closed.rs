@@ -208,3 +208,21 @@ fn a_refusal_over_http2_and_of_a_large_body_has_the_same_shape() {
         assert!(seen.is_empty());
     });
 }
+
+#[test]
+fn a_grpc_caller_gets_the_refusal_as_grpc_has_it() {
+    run(async {
+        let fixture = in_listener().await;
+        let headers = [("content-type", "application/grpc"), ("te", "trailers")];
+        let request = TestRequest {
+            protocol: Protocol::Http2,
+            path: "/disabled/mcp",
+            headers: &headers,
+            ..TestRequest::default()
+        };
+        let (reply, seen) = fixture.exchange(request).await;
+        assert_eq!(reply.header("grpc-status").as_deref(), Some("14"));
+        assert!(reply.header("grpc-message").is_some_and(|message| message.contains("server_disabled")));
+        assert!(seen.is_empty());
+    });
+}

@@ -16,6 +16,7 @@ mod mcp;
 mod mcp_client;
 mod metrics;
 mod module;
+mod reload;
 mod secrecy;
 mod selection;
 mod shipped;

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use wasm_tests::client::Protocol;
+use wasm_tests::client::{Protocol, send_raw};
 use wasm_tests::demo;
 use wasm_tests::envoy::{Envoy, Options};
 use wasm_tests::mcp_server::McpServer;
@@ -63,6 +63,11 @@ fn envoy_yaml_serves_all_its_servers() {
             }
         }
         assert_metrics(&shipped.envoy).await;
+        let arrived = shipped.server.arrivals().len();
+        let trace = "TRACE /github-mcp/mcp HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n";
+        let answer = send_raw(shipped.gateway, trace.as_bytes()).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
+        assert_eq!(shipped.server.arrivals().len(), arrived, "TRACE arrived");
         let log = shipped.envoy.stop().await.unwrap();
         assert!(log.contains("POST /keyed/mcp 200 keyed"), "the access log is not there:\n{log}");
         for (_, secret) in demo::SECRETS {

@@ -20,7 +20,7 @@ help: ## list these targets
 		|| grep -E '^[a-z]+:.*##' Makefile
 
 build: rust ## build the module: dist/mcp_upstream_auth.wasm
-	cargo build --quiet --release --locked --target $(TARGET) --package mcp-upstream-auth
+	cargo build --release --locked --target $(TARGET) --package mcp-upstream-auth
 	@mkdir -p dist && cp $(BUILT) $(MODULE)
 	@echo "$(MODULE): $$(wc -c < $(MODULE)) bytes"
 
@@ -28,7 +28,7 @@ envoy: $(if $(filter $(FETCHED),$(ENVOY)),$(FETCHED)) ## fetch the pinned Envoy 
 	@test -x "$(ENVOY)" || { echo "make: ENVOY=$(ENVOY) is not a program" >&2; exit 1; }
 
 run: build envoy ## run Envoy with the filter and an MCP server behind it; CONFIG=my.yaml runs your own configuration
-	@cargo build --quiet --locked --package wasm-tests --bin run
+	cargo build --locked --package wasm-tests --bin run
 	@exec $(TARGET_DIR)/debug/run $(CONFIG)
 
 test: build envoy ## run every test, natively and in the real Envoy

@@ -2,9 +2,10 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
 use wasm_tests::arrival::Arrival;
 use wasm_tests::client::{Protocol, send_raw};
-use wasm_tests::gateway::{Gateway, cluster};
+use wasm_tests::gateway::{Gateway, cluster, upstream_auth};
 use wasm_tests::upstream::{ID, REDIRECT, UPGRADE};
 
 use crate::fixture::{Fixture, SECRET, TestRequest, both, new_id, run};
@@ -174,5 +175,19 @@ fn a_redirect_of_the_servers_does_not_tell_the_caller_the_key_in_the_query() {
                 assert_eq!(location.as_deref(), Some("http://query.example/query/mcp/?to=/query/mcp/&a=1"), "{place}");
             }
         }
+    });
+}
+
+#[test]
+fn a_redirect_of_envoys_own_does_not_tell_the_caller_the_key_in_the_query() {
+    run(async {
+        let plugin = json!({"host": "h", "auth": {"type": "API_KEY", "query": "api_key", "value": SECRET}});
+        let redirect = json!({"match": {"prefix": "/moved"}, "redirect": {"path_redirect": "/mcp"}});
+        let fixture = Fixture::start(|_| Gateway::default().filter(upstream_auth(&plugin)).route(redirect)).await;
+        let request =
+            TestRequest { method: "GET", path: "/moved?a=1&api_key=theirs", body: b"", ..TestRequest::default() };
+        let (reply, _) = fixture.exchange(request).await;
+        assert_eq!(reply.status, 301);
+        assert!(reply.header("location").is_some_and(|location| location.ends_with("/mcp?a=1")), "{:?}", reply.headers);
     });
 }

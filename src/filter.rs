@@ -63,7 +63,7 @@ impl Filter {
 
     /// Decides on a request and changes its headers accordingly. `read` reads an Envoy attribute by
     /// its path; it is called at most once.
-    pub fn on_request(&self, read: impl FnOnce(&[&str]) -> Option<Vec<u8>>, headers: &mut impl Headers) -> Verdict {
+    pub fn on_request(&self, read: impl FnOnce(&[&str]) -> Option<Vec<u8>>, headers: &mut dyn Headers) -> Verdict {
         match self.servers.select(read) {
             Ok(id) => Verdict { server: Some(id), outcome: self.forward(id, headers) },
             Err(unmatched) => Verdict { server: None, outcome: self.unmatched(unmatched, headers) },
@@ -72,19 +72,19 @@ impl Filter {
 
     /// Removes from a request's trailers what its headers could not have carried on either: servers
     /// may merge the two (RFC 9110 §6.5.1).
-    pub fn on_trailers(&self, verdict: Verdict, trailers: &mut impl Headers) {
+    pub fn on_trailers(&self, verdict: Verdict, trailers: &mut dyn Headers) {
         if verdict.outcome == Outcome::Passed {
             return;
         }
         let upstream = verdict.server.and_then(|id| self.upstream(id));
-        let injected = upstream.into_iter().flat_map(|upstream| upstream.credential.header_names());
+        let injected = upstream.map_or(&[][..], |upstream| upstream.credential.header_names());
         for name in self.stripped.iter().chain(injected) {
             trailers.remove(name.as_str());
         }
     }
 
     /// Takes out of a response what would tell the caller the credential that was injected.
-    pub fn on_response(&self, verdict: Verdict, headers: &mut impl Headers) {
+    pub fn on_response(&self, verdict: Verdict, headers: &mut dyn Headers) {
         if let Some(upstream) = verdict.server.and_then(|id| self.upstream(id)) {
             upstream.credential.on_response(headers);
         }
@@ -94,7 +94,7 @@ impl Filter {
         self.servers.get(id)?.upstream.as_ref()
     }
 
-    fn unmatched(&self, unmatched: Unmatched, headers: &mut impl Headers) -> Outcome {
+    fn unmatched(&self, unmatched: Unmatched, headers: &mut dyn Headers) -> Outcome {
         match unmatched {
             Unmatched::Reject => return Outcome::Rejected(Reason::UnknownServer),
             Unmatched::Pass => return Outcome::Passed,
@@ -107,9 +107,10 @@ impl Filter {
     }
 
     /// The credential comes last: what it signs must be what leaves.
-    fn forward(&self, id: ServerId, headers: &mut impl Headers) -> Outcome {
+    fn forward(&self, id: ServerId, headers: &mut dyn Headers) -> Outcome {
         let Some(upstream) = self.upstream(id) else { return Outcome::Rejected(Reason::ServerDisabled) };
-        for name in self.stripped.iter().filter(|name| !upstream.credential.replaces(name)) {
+        let replaced = upstream.credential.header_names();
+        for name in self.stripped.iter().filter(|name| !replaced.contains(name)) {
             headers.remove(name.as_str());
         }
         headers.set(AUTHORITY, upstream.host.as_bytes());

@@ -22,7 +22,7 @@ pub struct Upstream {
     /// The name the server is called by: `host[:port]`.
     pub host: String,
     /// What it demands.
-    pub credential: Credential,
+    pub credential: Box<dyn Credential>,
 }
 
 /// A server's place in [`Servers`].

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::fixed_headers::FixedHeaders;
 use super::query::QueryParameter;
 use super::{Credential, Kind};
 use crate::config::error::Checks;
@@ -23,17 +24,17 @@ pub struct ApiKey {
 }
 
 impl Kind for ApiKey {
-    fn compile(self, checks: &mut Checks<'_>) -> Option<Credential> {
+    fn compile(self, checks: &mut Checks<'_>) -> Option<Box<dyn Credential>> {
         match (self.header, self.query) {
             (Some(header), None) => {
                 let name = checks.at("header").accept(credential_header_name(&header));
                 checks.at("value").accept(header_value(self.value.expose()))?;
-                Some(Credential::Headers(vec![(name?, self.value)]))
+                Some(Box::new(FixedHeaders::one(name?, self.value)))
             }
             (None, Some(query)) => {
                 let name = checks.at("query").accept(not_empty(&query));
                 checks.at("value").accept(not_empty(self.value.expose()))?;
-                Some(Credential::Query(QueryParameter::new(name?, &self.value)))
+                Some(Box::new(QueryParameter::new(name?, &self.value)))
             }
             (Some(_), Some(_)) => {
                 checks.fail("must have one of header and query, not both");

@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::header::AUTHORIZATION;
 use serde::Deserialize;
 
+use super::fixed_headers::FixedHeaders;
 use super::{Credential, Kind};
 use crate::config::error::Checks;
 use crate::secret::Secret;
@@ -21,11 +22,11 @@ pub struct Basic {
 }
 
 impl Kind for Basic {
-    fn compile(self, checks: &mut Checks<'_>) -> Option<Credential> {
+    fn compile(self, checks: &mut Checks<'_>) -> Option<Box<dyn Credential>> {
         let username = checks.at("username").accept(check_username(&self.username));
         let password = checks.at("password").accept(check_password(self.password.expose()));
         username.and(password)?;
-        Some(Credential::Headers(vec![(AUTHORIZATION, basic(&self.username, &self.password))]))
+        Some(Box::new(FixedHeaders::one(AUTHORIZATION, basic(&self.username, &self.password))))
     }
 }
 

@@ -3,6 +3,7 @@
 use http::header::AUTHORIZATION;
 use serde::Deserialize;
 
+use super::fixed_headers::FixedHeaders;
 use super::{Credential, Kind};
 use crate::config::error::Checks;
 use crate::secret::Secret;
@@ -17,9 +18,9 @@ pub struct Bearer {
 }
 
 impl Kind for Bearer {
-    fn compile(self, checks: &mut Checks<'_>) -> Option<Credential> {
+    fn compile(self, checks: &mut Checks<'_>) -> Option<Box<dyn Credential>> {
         checks.at("token").accept(check_token(self.token.expose()))?;
-        Some(Credential::Headers(vec![(AUTHORIZATION, bearer(&self.token))]))
+        Some(Box::new(FixedHeaders::one(AUTHORIZATION, bearer(&self.token))))
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::fixed_headers::FixedHeaders;
 use super::{Credential, Kind};
 use crate::config::error::Checks;
 use crate::config::rules::{credential_header_name, header_value};
@@ -20,7 +21,7 @@ pub struct CustomHeaders {
 }
 
 impl Kind for CustomHeaders {
-    fn compile(self, checks: &mut Checks<'_>) -> Option<Credential> {
+    fn compile(self, checks: &mut Checks<'_>) -> Option<Box<dyn Credential>> {
         let mut checks = checks.at("headers");
         if self.headers.is_empty() {
             checks.fail("must not be empty");
@@ -41,6 +42,6 @@ impl Kind for CustomHeaders {
                 None => all_legal = false,
             }
         }
-        all_legal.then_some(Credential::Headers(headers))
+        if all_legal { Some(Box::new(FixedHeaders::several(headers))) } else { None }
     }
 }

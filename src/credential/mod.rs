@@ -1,15 +1,17 @@
 //! The kinds of credential, one file each, and how one is put into a request.
 //!
 //! A kind is a struct of the keys that its `auth` object has, and a [`Kind::compile`] that checks them
-//! and makes the [`Credential`]. One that sends headers or a query parameter is its file and a line in
-//! `kinds!`; one that does something new to a request is a variant of [`Credential`] as well.
+//! and makes the [`Credential`]. To add one, write its file and name it in `kinds!`.
 
 mod api_key;
 mod basic;
 mod bearer;
+mod fixed_headers;
 mod headers;
 mod none;
 mod query;
+
+use std::fmt::Debug;
 
 use http::HeaderName;
 use serde::Deserialize;
@@ -18,21 +20,25 @@ use crate::config::error::{Checks, ConfigError};
 use crate::config::json::Json;
 use crate::refusal::Reason;
 use crate::request::Headers;
-use crate::secret::Secret;
-use query::QueryParameter;
 
 /// The key of an `auth` object that names its kind.
 const TYPE: &str = "type";
 
 /// A credential, ready to be put into requests: whatever can be computed once has been.
-#[derive(Debug)]
-pub enum Credential {
-    /// The server wants none.
-    None,
-    /// These headers.
-    Headers(Vec<(HeaderName, Secret)>),
-    /// This parameter of the query.
-    Query(QueryParameter),
+pub trait Credential: Debug {
+    /// Puts the credential into `request`, in place of whatever the caller sent where it goes.
+    ///
+    /// # Errors
+    /// The reason to refuse the request, which is then unchanged.
+    fn apply(&self, request: &mut dyn Headers) -> Result<Applied, Reason>;
+
+    /// The headers that applying it sets, which then need not be removed first.
+    fn header_names(&self) -> &[HeaderName] {
+        &[]
+    }
+
+    /// Takes out of a response what would tell the caller this credential.
+    fn on_response(&self, _response: &mut dyn Headers) {}
 }
 
 /// Whether a request was given a credential.
@@ -44,51 +50,10 @@ pub enum Applied {
     NotWanted,
 }
 
-impl Credential {
-    /// Puts the credential into `request`, in place of whatever the caller sent where it goes.
-    ///
-    /// # Errors
-    /// The reason to refuse the request, which is then unchanged.
-    pub fn apply(&self, request: &mut impl Headers) -> Result<Applied, Reason> {
-        match self {
-            Self::None => return Ok(Applied::NotWanted),
-            Self::Headers(headers) => {
-                for (name, value) in headers {
-                    request.set(name.as_str(), value.expose().as_bytes());
-                }
-            }
-            Self::Query(parameter) => parameter.apply(request)?,
-        }
-        Ok(Applied::Injected)
-    }
-
-    /// Takes out of a response what would tell the caller this credential.
-    pub fn on_response(&self, response: &mut impl Headers) {
-        match self {
-            Self::None | Self::Headers(_) => {}
-            Self::Query(parameter) => parameter.on_response(response),
-        }
-    }
-
-    /// Whether applying it replaces the header `name`, which then need not be removed first.
-    pub fn replaces(&self, name: &HeaderName) -> bool {
-        self.header_names().any(|own| own == name)
-    }
-
-    /// The headers that applying it sets.
-    pub fn header_names(&self) -> impl Iterator<Item = &HeaderName> {
-        let headers = match self {
-            Self::Headers(headers) => headers.as_slice(),
-            Self::None | Self::Query(_) => &[],
-        };
-        headers.iter().map(|(name, _)| name)
-    }
-}
-
 /// A kind of credential as a configuration writes it.
 trait Kind {
     /// Checks the keys and makes the credential; `None` if a check failed.
-    fn compile(self, checks: &mut Checks<'_>) -> Option<Credential>;
+    fn compile(self, checks: &mut Checks<'_>) -> Option<Box<dyn Credential>>;
 }
 
 /// Makes [`Auth`] from lines of `type => the struct of its keys`.
@@ -116,7 +81,7 @@ macro_rules! kinds {
             }
 
             /// Checks the keys of this kind and makes the credential; `None` if a check failed.
-            pub fn compile(self, checks: &mut Checks<'_>) -> Option<Credential> {
+            pub fn compile(self, checks: &mut Checks<'_>) -> Option<Box<dyn Credential>> {
                 match self {
                     $(Self::$name(keys) => keys.compile(checks),)*
                 }

@@ -2,17 +2,25 @@
 
 use serde::Deserialize;
 
-use super::{Credential, Kind};
+use super::{Applied, Credential, Kind};
 use crate::config::error::Checks;
+use crate::refusal::Reason;
+use crate::request::Headers;
 
 /// No keys.
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct NoCredential {}
 
 impl Kind for NoCredential {
-    fn compile(self, _checks: &mut Checks<'_>) -> Option<Credential> {
-        Some(Credential::None)
+    fn compile(self, _checks: &mut Checks<'_>) -> Option<Box<dyn Credential>> {
+        Some(Box::new(self))
+    }
+}
+
+impl Credential for NoCredential {
+    fn apply(&self, _request: &mut dyn Headers) -> Result<Applied, Reason> {
+        Ok(Applied::NotWanted)
     }
 }

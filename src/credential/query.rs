@@ -3,6 +3,7 @@
 use form_urlencoded::parse;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use super::{Applied, Credential};
 use crate::refusal::Reason;
 use crate::request::{Headers, ORIGINAL_PATH, PATH};
 use crate::secret::Secret;
@@ -28,30 +29,6 @@ impl QueryParameter {
         let encode = |text| utf8_percent_encode(text, ESCAPED);
         let encoded = Secret::new(format!("{}={}", encode(name), encode(value.expose())));
         Self { name: name.to_owned(), encoded }
-    }
-
-    /// Puts the parameter into the request's path. An upstream filter comes after the route has rewritten
-    /// the path: the caller's parameter is then in the original one, too, which the server need not see.
-    ///
-    /// # Errors
-    /// [`Reason::NoPath`] for a request that has none, such as CONNECT.
-    pub fn apply(&self, request: &mut impl Headers) -> Result<(), Reason> {
-        let path = request.get(PATH).filter(|path| path.starts_with(b"/")).ok_or(Reason::NoPath)?;
-        request.set(PATH, &self.replace_in(&path));
-        request.remove(ORIGINAL_PATH);
-        Ok(())
-    }
-
-    /// Takes the parameter out of what a response repeats of the path.
-    pub fn on_response(&self, response: &mut impl Headers) {
-        for name in REPEATING_THE_PATH {
-            if let Some(url) = response.get(name) {
-                let without = self.remove_from(&url);
-                if without != url {
-                    response.set(name, &without);
-                }
-            }
-        }
     }
 
     /// `path` with this parameter behind all others; the others stay byte for byte.
@@ -102,6 +79,28 @@ impl QueryParameter {
     /// Compares names as a server may read them: decoded, and some without regard to case.
     fn has_name_of(&self, pair: &[u8]) -> bool {
         parse(pair).next().is_some_and(|(name, _)| name.eq_ignore_ascii_case(&self.name))
+    }
+}
+
+impl Credential for QueryParameter {
+    /// An upstream filter comes after the route has rewritten the path: the caller's parameter is then
+    /// in the original one, too, which the server need not see.
+    fn apply(&self, request: &mut dyn Headers) -> Result<Applied, Reason> {
+        let path = request.get(PATH).filter(|path| path.starts_with(b"/")).ok_or(Reason::NoPath)?;
+        request.set(PATH, &self.replace_in(&path));
+        request.remove(ORIGINAL_PATH);
+        Ok(Applied::Injected)
+    }
+
+    fn on_response(&self, response: &mut dyn Headers) {
+        for name in REPEATING_THE_PATH {
+            if let Some(url) = response.get(name) {
+                let without = self.remove_from(&url);
+                if without != url {
+                    response.set(name, &without);
+                }
+            }
+        }
     }
 }
 

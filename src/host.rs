@@ -95,14 +95,18 @@ impl HttpContext for Stream {
 
     fn on_http_request_trailers(&mut self, _count: usize) -> Action {
         if let (Some(plugin), Some(verdict)) = (&self.plugin, self.verdict) {
-            plugin.filter.on_trailers(verdict, &mut HeaderMap::new(MapType::HttpRequestTrailers));
+            let mut trailers = HeaderMap::new(MapType::HttpRequestTrailers);
+            plugin.filter.on_trailers(verdict, &mut trailers);
+            trailers.report_failure();
         }
         Action::Continue
     }
 
     fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
         if let (Some(plugin), Some(verdict)) = (&self.plugin, self.verdict) {
-            plugin.filter.on_response(verdict, &mut HeaderMap::new(MapType::HttpResponseHeaders));
+            let mut headers = HeaderMap::new(MapType::HttpResponseHeaders);
+            plugin.filter.on_response(verdict, &mut headers);
+            headers.report_failure();
         }
         Action::Continue
     }
@@ -145,6 +149,13 @@ struct HeaderMap {
 impl HeaderMap {
     fn new(map: MapType) -> Self {
         Self { map, has_failed: false }
+    }
+
+    /// For where it is too late to refuse the request.
+    fn report_failure(&self) {
+        if self.has_failed {
+            error!("mcp-upstream-auth: Envoy refused a change of trailers or of a response");
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The credential filter that stands in front of MCP servers inside Envoy.
 //!
-//! A request's way, in the order of the files: [`selection`] finds its server, [`filter`] removes the
+//! A request's way: [`selection`] finds its server, [`filter`] removes the
 //! caller's credentials, [`credential`] puts in the server's, [`refusal`] answers where that cannot be.
 //! [`config`] makes all of it from the plugin configuration when that loads. Only `host`, which is
 //! compiled for wasm alone, talks to Envoy.

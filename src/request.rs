@@ -7,6 +7,9 @@ pub const PATH: &str = ":path";
 /// Where Envoy's router keeps the path that a route has rewritten.
 pub const ORIGINAL_PATH: &str = "x-envoy-original-path";
 
+/// Where Envoy keeps the caller's host that a route has rewritten.
+pub const ORIGINAL_HOST: &str = "x-envoy-original-host";
+
 /// The pseudo-header with the host; in HTTP/1.1, the header `Host`.
 pub const AUTHORITY: &str = ":authority";
 

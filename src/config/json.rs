@@ -10,6 +10,9 @@ use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
 
 use super::error::{Checks, ConfigError, index_segment, segment};
 
+/// Up to here, 2^53, every whole number is exact as a float.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
 /// A JSON value. An object keeps its entries in their order, and all of them.
 pub enum Json {
     /// `null`
@@ -147,8 +150,7 @@ impl<'de> Deserializer<'de> for Json {
         match self {
             Self::Null => visitor.visit_unit(),
             Self::Bool(value) => visitor.visit_bool(value),
-            // No float is without a fraction beyond i64 that JSON or a Struct could carry exactly.
-            Self::Number(value) if value.fract() == 0.0 => visitor.visit_i64(value as i64),
+            Self::Number(value) if value.fract() == 0.0 && value.abs() <= EXACT => visitor.visit_i64(value as i64),
             Self::Number(value) => visitor.visit_f64(value),
             Self::String(value) => visitor.visit_string(value),
             Self::Array(elements) => visitor.visit_seq(Elements(elements.into_iter().enumerate())),
@@ -254,6 +256,7 @@ mod tests {
         assert_eq!(read::<u32>("5000.0"), Ok(5000), "as a Struct has it");
         assert_eq!(read::<f64>("5000"), Ok(5000.0));
         assert_eq!(read::<f64>("0.5"), Ok(0.5));
+        assert_eq!(read::<f64>("1e300"), Ok(1e300));
         assert_eq!(read::<i64>("-1"), Ok(-1));
         for wrong in ["-1", "0.5", "1e300", "\"1\""] {
             assert_eq!(read::<u32>(wrong), Err("configuration: must be u32".to_owned()), "{wrong}");

@@ -20,6 +20,7 @@ use self::error::{Checks, ConfigErrors};
 use self::json::Json;
 use crate::credential::Auth;
 use crate::filter::{Filter, STRIPPED_BY_DEFAULT};
+use crate::request::ORIGINAL_HOST;
 use crate::selection::{SelectBy, Server, Servers, Unmatched, Upstream};
 
 pub use self::environment::Environment;
@@ -124,7 +125,10 @@ fn one_server(mut json: Json, environment: Environment<'_>, mut checks: Checks<'
     let (keys, strip) = keys.map(OneServer::split).unzip();
     let strip = strip_headers(strip.flatten(), checks.at("stripHeaders"));
     let server = server(None, keys, auth, environment, checks)?;
-    Some(Filter::new(Servers::only(server), strip?))
+    // In a cluster the filter comes after a host rewrite of the route, which leaves the caller's host here.
+    let mut strip = strip?;
+    strip.push(HeaderName::from_static(ORIGINAL_HOST));
+    Some(Filter::new(Servers::only(server), strip))
 }
 
 fn many_servers(mut json: Json, environment: Environment<'_>, mut checks: Checks<'_>) -> Option<Filter> {

@@ -51,7 +51,8 @@ fn is_name(name: &str) -> bool {
             && label.len() <= 63
             && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
     };
-    name.len() <= 254 && name.strip_suffix('.').unwrap_or(name).split('.').all(is_label)
+    let name = name.strip_suffix('.').unwrap_or(name);
+    name.len() <= 253 && name.split('.').all(is_label)
 }
 
 fn is_bracketed_ipv6(name: &str) -> bool {

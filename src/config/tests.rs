@@ -34,6 +34,7 @@ pub fn accepted() -> Vec<String> {
         r#"{"servers": {"a": {"host": "h"}}}"#,
         r#"{"servers": {"outbound|443||a.b": {"host": "h"}, "ü": {"host": "h"}}, "selectBy": "route", "unmatched": "pass"}"#,
         r#"{"servers": {"a": {"host": "h", "enabled": false, "auth": {"type": "BEARER", "token": "${UNSET}"}}}}"#,
+        r#"{"host": "h", "enabled": false, "auth": {"type": "BASIC", "username": "a:b", "password": ""}}"#,
         r#"{"host": "h", "auth": null, "enabled": null, "stripHeaders": null}"#,
         r#"{"host": "h", "stripHeaders": ["X-Any", "Authorization"]}"#,
     ]
@@ -48,6 +49,7 @@ pub fn accepted() -> Vec<String> {
             r#"{"type": "BASIC", "username": "", "password": "p:w ü"}"#,
             r#"{"type": "API_KEY", "header": "Authorization", "value": "Token ${TOKEN}"}"#,
             r#"{"type": "API_KEY", "query": "api key", "value": "${LINE}"}"#,
+            r#"{"type": "API_KEY", "header": null, "query": "q", "value": "v"}"#,
             r#"{"type": "HEADERS", "headers": {"X-A": "ü", "x-b": "$${"}}"#,
         ]
         .map(with_auth),
@@ -136,6 +138,10 @@ pub fn refused() -> Vec<(String, Vec<&'static str>)> {
         (with_auth(r#"{"type": "BASIC", "username": "u"}"#), vec!["servers.s.auth.password: is required"]),
         (with_auth(r#"{"type": "BASIC", "password": "s3cr3t"}"#), vec!["servers.s.auth.username: is required"]),
         (with_auth(r#"{"type": "API_KEY", "value": "s3cr3t"}"#), vec!["servers.s.auth: must have header or query"]),
+        (
+            with_auth(r#"{"type": "API_KEY", "header": null, "value": "v"}"#),
+            vec!["servers.s.auth: must have header or query"],
+        ),
         (
             with_auth(r#"{"type": "API_KEY", "header": "a", "query": "b", "value": "s3cr3t"}"#),
             vec!["servers.s.auth: must have one of header and query, not both"],

@@ -13,7 +13,10 @@ use crate::secret::Secret;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-#[cfg_attr(test, schemars(extend("oneOf" = [{"required": ["header"]}, {"required": ["query"]}])))]
+#[cfg_attr(test, schemars(extend("oneOf" = [
+    {"required": ["header"], "properties": {"header": {"type": "string"}}},
+    {"required": ["query"], "properties": {"query": {"type": "string"}}},
+])))]
 pub struct ApiKey {
     /// The header that carries the key.
     header: Option<String>,

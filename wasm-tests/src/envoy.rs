@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -22,8 +22,7 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// Runs Envoy and ends it, by its id, when standard input ends: that also happens when the process that
 /// started it dies, so that no Envoy outlives its tests.
-const SUPERVISOR: &str =
-    r#"exec 3<&0; "$@" </dev/null & envoy=$!; (cat <&3 >/dev/null; kill $envoy 2>/dev/null) & wait $envoy"#;
+const SUPERVISOR: &str = r#"exec 3<&0; "$@" </dev/null & envoy=$!; (cat <&3 >/dev/null; kill $envoy 2>/dev/null) & guard=$!; wait $envoy; status=$?; kill $guard 2>/dev/null; exit $status"#;
 
 /// A running Envoy. It ends when this is dropped.
 #[derive(Debug)]
@@ -157,8 +156,8 @@ impl Envoy {
     ///
     /// # Errors
     /// If it cannot be waited for.
-    pub async fn ended(&mut self) -> io::Result<()> {
-        self.process.wait().await.map(|_| ())
+    pub async fn ended(&mut self) -> io::Result<ExitStatus> {
+        self.process.wait().await
     }
 
     /// Ends Envoy, waits for that, and gives all that it printed: access logs come late.
@@ -169,6 +168,28 @@ impl Envoy {
         self.lifeline = None;
         self.process.wait().await?;
         read(self.files.path())
+    }
+}
+
+/// How much of its log a failed test shows.
+const SHOWN_LINES: usize = 60;
+
+impl Drop for Envoy {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.show_log();
+        }
+    }
+}
+
+impl Envoy {
+    /// Prints the end of the log.
+    pub fn show_log(&self) {
+        let log = self.log().unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        let end = lines.iter().skip(lines.len().saturating_sub(SHOWN_LINES));
+        eprintln!("--- the end of Envoy's log");
+        end.for_each(|line| eprintln!("{line}"));
     }
 }
 

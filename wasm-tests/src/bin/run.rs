@@ -104,7 +104,7 @@ async fn until_ended(mut envoy: Envoy, watch: impl Future<Output = ()>) -> Resul
     };
     tokio::select! {
         () = watch => Ok(()),
-        ended = envoy.ended() => Ok(ended?),
+        ended = envoy.ended() => Err(format!("Envoy ended by itself: {}", ended?).into()),
         _ = tokio::signal::ctrl_c() => stop(envoy).await,
         _ = terminate.recv() => stop(envoy).await,
     }

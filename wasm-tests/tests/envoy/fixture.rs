@@ -16,9 +16,6 @@ use wasm_tests::envoy::{Envoy, Options};
 use wasm_tests::gateway::{Gateway, LISTENER, cluster, filtered_cluster, upstream_auth};
 use wasm_tests::upstream::{ID, Seen, Upstream};
 
-/// How much of Envoy's log a failed test shows.
-const SHOWN_LINES: usize = 60;
-
 /// One runtime for all tests: what one of them starts, the next ones share.
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
 
@@ -34,41 +31,30 @@ pub struct Fixture {
     pub address: SocketAddr,
 }
 
-/// A fixture lent to one test. If that fails, it shows the end of Envoy's log.
-pub struct Lent<T: Deref<Target = Fixture>>(T);
+/// A fixture lent to one test of several. If that fails, it shows the end of Envoy's log; an Envoy that
+/// ends with its test does so by itself.
+pub struct Shared(&'static Fixture);
 
-impl<T: Deref<Target = Fixture>> Deref for Lent<T> {
+impl Deref for Shared {
     type Target = Fixture;
 
     fn deref(&self) -> &Fixture {
-        &self.0
+        self.0
     }
 }
 
-impl<T: Deref<Target = Fixture>> Drop for Lent<T> {
+impl Drop for Shared {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let log = self.0.envoy.log().unwrap_or_default();
-            let lines: Vec<&str> = log.lines().collect();
-            eprintln!("--- the end of Envoy's log\n{}", lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n"));
+            self.0.envoy.show_log();
         }
     }
 }
 
-impl Lent<Box<Fixture>> {
-    /// Ends Envoy and gives all that it printed.
-    pub async fn stop(mut self) -> String {
-        self.0.envoy.stop().await.unwrap()
-    }
-}
-
-/// A fixture that stays.
-pub type Shared = Lent<&'static Fixture>;
-
 impl Fixture {
     /// Starts Envoy with the gateway that `gateway` makes for the upstream's address.
-    pub async fn start(gateway: impl FnOnce(SocketAddr) -> Gateway) -> Lent<Box<Fixture>> {
-        Lent(Box::new(Self::start_with(&Options { wasm_log_level: "debug", ..Options::default() }, gateway).await))
+    pub async fn start(gateway: impl FnOnce(SocketAddr) -> Gateway) -> Fixture {
+        Self::start_with(&Options { wasm_log_level: "debug", ..Options::default() }, gateway).await
     }
 
     /// The same with other options.
@@ -165,13 +151,13 @@ pub fn upstream_gateway(upstream: SocketAddr) -> Gateway {
 /// [`listener_gateway`], running.
 pub async fn in_listener() -> Shared {
     static FIXTURE: OnceCell<Fixture> = OnceCell::const_new();
-    Lent(FIXTURE.get_or_init(|| Fixture::start_with(&OPTIONS, listener_gateway)).await)
+    Shared(FIXTURE.get_or_init(|| Fixture::start_with(&OPTIONS, listener_gateway)).await)
 }
 
 /// [`upstream_gateway`], running.
 pub async fn in_clusters() -> Shared {
     static FIXTURE: OnceCell<Fixture> = OnceCell::const_new();
-    Lent(FIXTURE.get_or_init(|| Fixture::start_with(&OPTIONS, upstream_gateway)).await)
+    Shared(FIXTURE.get_or_init(|| Fixture::start_with(&OPTIONS, upstream_gateway)).await)
 }
 
 /// Both ways of loading the filter.

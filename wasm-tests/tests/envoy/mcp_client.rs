@@ -77,7 +77,7 @@ pub async fn converse(
     timeout(PATIENCE, session).await?
 }
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 const COUNT: usize = 3;
 
 async fn talk(client: &RunningService<RoleClient, Listener>) -> Result<Transcript, Failure> {

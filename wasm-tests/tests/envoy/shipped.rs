@@ -111,6 +111,10 @@ fn the_configuration_in_the_readme_serves_an_mcp_server() {
             assert_eq!(arrival.header("authorization"), ["Bearer demo-github-token"]);
             assert_eq!(arrival.authority, "github-mcp.example");
         }
+        let trace = "TRACE /mcp HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n";
+        let answer = send_raw(shipped.gateway, trace.as_bytes()).await.unwrap();
+        assert!(!answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(shipped.server.arrivals().iter().all(|arrival| arrival.method != "TRACE"));
         // The pieces that the README adds to it.
         let [tls, stats] = [&blocks[1], &blocks[2]];
         assert!(tls.contains("UpstreamTlsContext") && stats.contains("stats_tags"));

@@ -12,10 +12,10 @@ use wasm_tests::client::{Protocol, next_piece, open, send};
 use wasm_tests::gateway::{Gateway, cluster, filtered_cluster, upstream_auth};
 use wasm_tests::upstream::{EVENTS, ID, TRAILER};
 
-use crate::fixture::{Fixture, Lent, SECRET, TestRequest, both, new_id, run};
+use crate::fixture::{Fixture, SECRET, TestRequest, both, new_id, run};
 
 /// One server whose upstream speaks HTTP/2, with the filter in the listener or in the cluster.
-async fn http2_upstream(in_listener: bool) -> Lent<Box<Fixture>> {
+async fn http2_upstream(in_listener: bool) -> Fixture {
     let plugin = json!({"host": "h2.example", "auth": {"type": "BEARER", "token": SECRET}});
     Fixture::start(|upstream| {
         let filter = upstream_auth(&plugin);
@@ -51,7 +51,7 @@ fn twenty_megabytes_go_both_ways_unchanged() {
             check(&fixture, place).await;
         }
         for in_listener in [true, false] {
-            check(&*http2_upstream(in_listener).await, "HTTP/2 upstream").await;
+            check(&http2_upstream(in_listener).await, "HTTP/2 upstream").await;
         }
     });
 }
@@ -110,7 +110,7 @@ fn trailers_pass_both_ways_but_carry_no_credential_of_the_callers() {
             }
         };
         for in_listener in [true, false] {
-            check(&*http2_upstream(in_listener).await, &format!("HTTP/2 upstream, in the listener: {in_listener}"))
+            check(&http2_upstream(in_listener).await, &format!("HTTP/2 upstream, in the listener: {in_listener}"))
                 .await;
         }
         for (place, fixture) in both().await {

@@ -41,7 +41,10 @@ fn a_routes_own_host_rewrite_wins_over_a_filter_in_the_listener_but_not_over_one
         for (in_listener, host) in [(true, "route.example"), (false, "server.example")] {
             let route = route(json!({"host_rewrite_literal": "route.example"}));
             let fixture = Fixture::start(|upstream| gateway(upstream, in_listener, route)).await;
-            assert_eq!(exchange(&fixture).await[0].head.authority, host, "in the listener: {in_listener}");
+            let head = exchange(&fixture).await.remove(0).head;
+            assert_eq!(head.authority, host, "in the listener: {in_listener}");
+            let original = head.header("x-envoy-original-host");
+            assert!(!original.contains(&"caller.example".to_owned()), "in the listener: {in_listener}");
         }
     });
 }
@@ -169,10 +172,10 @@ fn an_access_log_that_prints_the_credentials_header_shows_the_injected_one() {
                 json!({"log_format": {"text_format_source": {"inline_string": "logged %REQ(AUTHORIZATION)%\n"}}}),
             );
             let log = json!({"name": "envoy.access_loggers.stdout", "typed_config": log});
-            let fixture =
+            let mut fixture =
                 Fixture::start(|upstream| gateway(upstream, in_listener, route(json!({}))).access_log(log)).await;
             assert_eq!(exchange(&fixture).await.len(), 1);
-            let log = fixture.stop().await;
+            let log = fixture.envoy.stop().await.unwrap();
             assert!(log.contains("logged Bearer ours"), "in the listener: {in_listener}\n{log}");
         }
     });

@@ -20,6 +20,9 @@ const STARTUP: Duration = Duration::from_secs(60);
 /// How often a start is looked after.
 const POLL: Duration = Duration::from_millis(20);
 
+/// How much of its log a failed test shows.
+const SHOWN_LINES: usize = 60;
+
 /// Runs Envoy and ends it, by its id, when standard input ends: that also happens when the process that
 /// started it dies, so that no Envoy outlives its tests.
 const SUPERVISOR: &str = r#"exec 3<&0; "$@" </dev/null & envoy=$!; (cat <&3 >/dev/null; kill $envoy 2>/dev/null) & guard=$!; wait $envoy; status=$?; kill $guard 2>/dev/null; exit $status"#;
@@ -120,6 +123,15 @@ impl Envoy {
         read(self.files.path())
     }
 
+    /// Prints the end of the log.
+    pub fn show_log(&self) {
+        let log = self.log().unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        let end = lines.iter().skip(lines.len().saturating_sub(SHOWN_LINES));
+        eprintln!("--- the end of Envoy's log");
+        end.for_each(|line| eprintln!("{line}"));
+    }
+
     /// Where the admin interface listens.
     pub fn admin(&self) -> SocketAddr {
         self.admin
@@ -171,25 +183,11 @@ impl Envoy {
     }
 }
 
-/// How much of its log a failed test shows.
-const SHOWN_LINES: usize = 60;
-
 impl Drop for Envoy {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.show_log();
         }
-    }
-}
-
-impl Envoy {
-    /// Prints the end of the log.
-    pub fn show_log(&self) {
-        let log = self.log().unwrap_or_default();
-        let lines: Vec<&str> = log.lines().collect();
-        let end = lines.iter().skip(lines.len().saturating_sub(SHOWN_LINES));
-        eprintln!("--- the end of Envoy's log");
-        end.for_each(|line| eprintln!("{line}"));
     }
 }
 

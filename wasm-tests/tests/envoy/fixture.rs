@@ -24,6 +24,12 @@ pub fn run<T>(test: impl Future<Output = T>) -> T {
     RUNTIME.block_on(test)
 }
 
+/// An Envoy that has taken `config`.
+pub async fn running(config: &str, options: &Options<'_>) -> Envoy {
+    let envoy = Envoy::start(config, options).await.unwrap();
+    envoy.unwrap_or_else(|refused| panic!("Envoy did not start with {config}\n{}", refused.log))
+}
+
 /// A running Envoy and what stands behind it.
 pub struct Fixture {
     pub envoy: Envoy,
@@ -60,8 +66,7 @@ impl Fixture {
     /// The same with other options.
     pub async fn start_with(options: &Options<'_>, gateway: impl FnOnce(SocketAddr) -> Gateway) -> Fixture {
         let upstream = Upstream::start().await.unwrap();
-        let envoy = Envoy::start(&gateway(upstream.address()).config(), options).await.unwrap();
-        let envoy = envoy.unwrap_or_else(|refused| panic!("Envoy did not start:\n{}", refused.log));
+        let envoy = running(&gateway(upstream.address()).config(), options).await;
         let address = envoy.listener(LISTENER).await.unwrap();
         Fixture { envoy, upstream, address }
     }
@@ -129,14 +134,14 @@ pub fn servers() -> Value {
 /// The value of `${TEST_SECRET}` in the fixtures.
 pub const SECRET: &str = "s3cr3t-0123456789";
 
-const OPTIONS: Options<'_> =
+/// Options for an Envoy with [`servers`].
+pub const OPTIONS: Options<'_> =
     Options { environment: &[("TEST_SECRET", SECRET)], wasm_log_level: "debug", concurrency: 2, on_terminal: false };
 
 /// All servers behind one filter in the listener, which goes by the cluster.
 pub fn listener_gateway(upstream: SocketAddr) -> Gateway {
     let filter = upstream_auth(&json!({"servers": servers()}));
-    let names = servers().as_object().unwrap().keys().cloned().collect::<Vec<_>>();
-    names.iter().fold(Gateway::default().filter(filter), |gateway, name| {
+    servers().as_object().unwrap().keys().fold(Gateway::default().filter(filter), |gateway, name| {
         gateway.cluster(cluster(name, upstream, Protocol::Http1))
     })
 }

@@ -5,11 +5,11 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use wasm_tests::client::{PATIENCE, Protocol, open_raw_http2, send_raw};
-use wasm_tests::envoy::{Envoy, Options};
+use wasm_tests::envoy::Options;
 use wasm_tests::gateway::{Gateway, LISTENER, cluster, filtered_cluster, upstream_auth};
 use wasm_tests::upstream::ID;
 
-use crate::fixture::{SECRET, both, new_id, run};
+use crate::fixture::{SECRET, both, new_id, run, running};
 
 #[test]
 fn odd_header_values_do_not_trap_the_module_and_do_not_pass_for_credentials() {
@@ -68,7 +68,7 @@ fn a_path_that_is_not_utf8_keeps_its_bytes_beside_the_key() {
             Gateway::default().filter(filter.clone()).cluster(cluster("query", upstream, Protocol::Http1)),
             Gateway::default().cluster(filtered_cluster("query", upstream, Protocol::Http1, filter)),
         ] {
-            let envoy = Envoy::start(&gateway.config(), &Options::default()).await.unwrap().unwrap();
+            let envoy = running(&gateway.config(), &Options::default()).await;
             let fields: [(&str, &[u8]); 6] = [
                 (":method", b"GET"),
                 (":scheme", b"http"),

@@ -8,11 +8,11 @@ use base64::engine::general_purpose::STANDARD;
 use hyper::Version;
 use serde_json::json;
 use wasm_tests::client::Protocol;
-use wasm_tests::envoy::{Envoy, Options};
+use wasm_tests::envoy::Envoy;
 use wasm_tests::gateway::{Gateway, LISTENER};
 use wasm_tests::mcp_server::{Demand, McpServer};
 
-use crate::fixture::{SECRET, TestRequest, both, listener_gateway, run, upstream_gateway};
+use crate::fixture::{OPTIONS, SECRET, TestRequest, both, listener_gateway, run, running, upstream_gateway};
 use crate::mcp_client::{Era, Failure, Transcript, converse};
 
 /// What a caller has and no server may see.
@@ -49,14 +49,7 @@ impl Behind {
     async fn start(gateway: impl FnOnce(SocketAddr) -> Gateway) -> Self {
         let hosts = demands().into_iter().map(|(name, demand)| (format!("{name}.example"), demand));
         let server = McpServer::start(SocketAddr::from(([127, 0, 0, 1], 0)), hosts.collect()).await.unwrap();
-        let options = Options {
-            environment: &[("TEST_SECRET", SECRET)],
-            wasm_log_level: "debug",
-            concurrency: 2,
-            on_terminal: false,
-        };
-        let envoy = Envoy::start(&gateway(server.address()).config(), &options).await.unwrap();
-        let envoy = envoy.unwrap_or_else(|refused| panic!("{}", refused.log));
+        let envoy = running(&gateway(server.address()).config(), &OPTIONS).await;
         let address = envoy.listener(LISTENER).await.unwrap();
         Self { server, envoy, address }
     }

@@ -12,7 +12,7 @@ use wasm_tests::envoy::{Envoy, Options, binary};
 use wasm_tests::gateway::{Gateway, LISTENER, cluster, upstream_auth};
 use wasm_tests::upstream::Upstream;
 
-use crate::fixture::{Fixture, TestRequest, run};
+use crate::fixture::{Fixture, TestRequest, run, running};
 
 /// How often a state of Envoy's is looked after.
 const POLL: Duration = Duration::from_millis(20);
@@ -49,7 +49,7 @@ fn a_bad_update_is_refused_and_the_old_configuration_serves_on_until_a_good_one_
         let path = folder.path().join("listener.json");
         let upstream = Upstream::start().await.unwrap();
         let config = with_listener_at(&path, upstream.address(), "first").to_string();
-        let envoy = Envoy::start(&config, &Options::default()).await.unwrap().unwrap();
+        let envoy = running(&config, &Options::default()).await;
         let address = envoy.listener(LISTENER).await.unwrap();
         let mut fixture = Fixture { envoy, upstream, address };
         let sends = async |fixture: &Fixture| {

@@ -11,10 +11,13 @@ FETCHED := $(CURDIR)/.envoy/envoy
 override ENVOY := $(abspath $(ENVOY))
 export ENVOY
 
+# A real authorization server, from the npm registry.
+OIDC := wasm-tests/oidc-provider
+
 # An Envoy configuration of your own: make run CONFIG=my.yaml
 CONFIG ?=
 
-.PHONY: help build envoy run test lint schema rust
+.PHONY: help build envoy oidc run test lint schema rust
 
 help: ## list these targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|' 2>/dev/null \
@@ -28,11 +31,13 @@ build: rust ## build the module: dist/mcp_upstream_auth.wasm
 envoy: $(if $(filter $(FETCHED),$(ENVOY)),$(FETCHED)) ## fetch the pinned Envoy into .envoy, or take the one in ENVOY
 	@test -x "$(ENVOY)" || { echo "make: ENVOY=$(ENVOY) is not a program" >&2; exit 1; }
 
+oidc: $(OIDC)/node_modules/.installed ## install the authorization server that the tests run
+
 run: build envoy ## run Envoy with the filter and an MCP server behind it; CONFIG=my.yaml runs your own configuration
 	cargo build --locked --target-dir $(TARGET_DIR) --package wasm-tests --bin run
 	@exec $(TARGET_DIR)/debug/run $(CONFIG)
 
-test: build envoy ## run every test, natively and in the real Envoy
+test: build envoy oidc ## run every test, natively and in the real Envoy
 	cargo test --locked --workspace
 
 lint: rust ## check formatting, and clippy for the native and the wasm target
@@ -48,6 +53,14 @@ rust:
 	@command -v cc >/dev/null || { echo "make: a C compiler is missing: Rust links with cc (Debian and Ubuntu: apt-get install gcc)" >&2; exit 1; }
 	@rustup toolchain install >/dev/null 2>&1 || rustup toolchain install \
 		|| { echo "make: rustup cannot install what rust-toolchain.toml names (rustup before 1.28: rustup self update)" >&2; exit 1; }
+
+# npm empties node_modules first, so that the stamp is there only after a whole installation.
+$(OIDC)/node_modules/.installed: $(OIDC)/package.json $(OIDC)/package-lock.json $(OIDC)/.npmrc
+	@for program in node npm; do command -v $$program >/dev/null \
+		|| { echo "make: $$program is missing: the tests run a real authorization server on Node.js (20.20 or newer)" >&2; exit 1; }; done
+	@cd $(OIDC) && npm ci --omit=dev --no-audit --no-fund --ignore-scripts \
+		|| { echo "make: oidc-provider cannot be installed" >&2; exit 1; }
+	@touch $@
 
 $(FETCHED): wasm-tests/envoy.txt
 	@command -v python3 >/dev/null || { echo "make: python3 is missing" >&2; exit 1; }

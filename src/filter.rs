@@ -2,12 +2,13 @@
 //! credential, or refuse.
 
 use http::HeaderName;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, PROXY_AUTHORIZATION};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, PROXY_AUTHORIZATION, WWW_AUTHENTICATE};
 
-use crate::credential::Applied;
+use crate::credential::{Applied, Awaited};
 use crate::refusal::Reason;
-use crate::request::{AUTHORITY, Headers};
+use crate::request::{AUTHORITY, Headers, STATUS};
 use crate::selection::{ServerId, Servers, Unmatched, Upstream};
+use crate::token::{TokenId, Tokens};
 
 /// Removed from every request, whatever the configuration says.
 const ALWAYS_STRIPPED: [HeaderName; 3] = [AUTHORIZATION, HeaderName::from_static("x-api-key"), CONTENT_LENGTH];
@@ -19,7 +20,55 @@ pub const STRIPPED_BY_DEFAULT: [HeaderName; 2] = [COOKIE, PROXY_AUTHORIZATION];
 #[derive(Debug)]
 pub struct Filter {
     servers: Servers,
+    tokens: Tokens,
     stripped: Vec<HeaderName>,
+}
+
+/// How a request goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// As it is decided here.
+    Final(Decided),
+    /// It waits for a token; then [`Filter::inject`] decides.
+    Wait(ServerId, Awaited),
+}
+
+/// A decision, and what a word of the upstream against it would be about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decided {
+    /// What became of the request.
+    pub verdict: Verdict,
+    /// The token that it carries, if that was fetched.
+    pub token: Option<SentToken>,
+}
+
+/// A token that a request carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SentToken {
+    /// Which one.
+    pub id: TokenId,
+    /// Its number, see [`crate::token`].
+    pub generation: u64,
+}
+
+/// The upstream refuses the credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Challenge {
+    /// The token that is no good, if it was fetched.
+    pub token: Option<SentToken>,
+    /// What becomes of the answer.
+    pub handling: Handling,
+}
+
+/// What becomes of an upstream's word against the credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handling {
+    /// The caller gets it as it is.
+    Relay,
+    /// The caller gets a refusal.
+    Refuse(Reason),
+    /// If another token is at hand, Envoy's retry gets the bare status; else the caller gets a refusal.
+    LeaveToRetry(Reason),
 }
 
 /// What became of a request, and whose it was.
@@ -45,15 +94,16 @@ pub enum Outcome {
 }
 
 impl Filter {
-    /// A filter for `servers` that strips the headers in `also_strip` beside those it always strips.
-    pub fn new(servers: Servers, also_strip: Vec<HeaderName>) -> Self {
+    /// A filter for `servers`, which want `tokens`, that strips the headers in `also_strip` beside those it
+    /// always strips.
+    pub fn new(servers: Servers, tokens: Tokens, also_strip: Vec<HeaderName>) -> Self {
         let mut stripped = ALWAYS_STRIPPED.to_vec();
         for name in also_strip {
             if !stripped.contains(&name) {
                 stripped.push(name);
             }
         }
-        Self { servers, stripped }
+        Self { servers, tokens, stripped }
     }
 
     /// The servers behind the filter.
@@ -61,12 +111,30 @@ impl Filter {
         &self.servers
     }
 
+    /// The tokens that the servers want.
+    pub fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
     /// Decides on a request and changes its headers accordingly. `read` reads an Envoy attribute by
     /// its path; it is called at most once.
-    pub fn on_request(&self, read: impl FnOnce(&[&str]) -> Option<Vec<u8>>, headers: &mut dyn Headers) -> Verdict {
+    pub fn on_request(&self, read: impl FnOnce(&[&str]) -> Option<Vec<u8>>, headers: &mut dyn Headers) -> Decision {
         match self.servers.select(read) {
-            Ok(id) => Verdict { server: Some(id), outcome: self.forward(id, headers) },
-            Err(unmatched) => Verdict { server: None, outcome: self.unmatched(unmatched, headers) },
+            Ok(id) => self.forward(id, headers),
+            Err(unmatched) => Decision::Final(Decided::without_token(None, self.unmatched(unmatched, headers))),
+        }
+    }
+
+    /// Puts the credential of the server `id` into a request that [`Filter::on_request`] has dealt with.
+    pub fn inject(&self, id: ServerId, headers: &mut dyn Headers) -> Decision {
+        let Some(upstream) = self.upstream(id) else { return rejected(id, Reason::ServerDisabled) };
+        match upstream.credential.apply(headers) {
+            Ok(Applied::Injected(token)) => {
+                Decision::Final(Decided { verdict: Verdict { server: Some(id), outcome: Outcome::Injected }, token })
+            }
+            Ok(Applied::NotWanted) => Decision::Final(Decided::without_token(Some(id), Outcome::Stripped)),
+            Ok(Applied::Awaits(awaited)) => Decision::Wait(id, awaited),
+            Err(reason) => rejected(id, reason),
         }
     }
 
@@ -83,11 +151,25 @@ impl Filter {
         }
     }
 
-    /// Takes out of a response what would tell the caller the credential that was injected.
-    pub fn on_response(&self, verdict: Verdict, headers: &mut dyn Headers) {
-        if let Some(upstream) = verdict.server.and_then(|id| self.upstream(id)) {
-            upstream.credential.on_response(headers);
-        }
+    /// Takes out of a response what would tell the caller the credential that was injected, and says
+    /// whether the upstream refuses that.
+    pub fn on_response(&self, decided: Decided, headers: &mut dyn Headers) -> Option<Challenge> {
+        let Verdict { server, outcome: Outcome::Injected } = decided.verdict else { return None };
+        let upstream = self.upstream(server?)?;
+        upstream.credential.on_response(headers);
+        let reason = match headers.get(STATUS)?.as_slice() {
+            b"401" => Reason::UpstreamUnauthorized,
+            // Without a challenge it is about something else: an Origin, say, or a matter of the server's own.
+            b"403" if headers.get(WWW_AUTHENTICATE.as_str()).is_some() => Reason::UpstreamForbidden,
+            _ => return None,
+        };
+        let is_unauthorized = reason == Reason::UpstreamUnauthorized;
+        let handling = match upstream.passes_challenge {
+            true => Handling::Relay,
+            false if is_unauthorized && upstream.credential.is_retried() => Handling::LeaveToRetry(reason),
+            false => Handling::Refuse(reason),
+        };
+        Some(Challenge { token: decided.token.filter(|_| is_unauthorized), handling })
     }
 
     fn upstream(&self, id: ServerId) -> Option<&Upstream> {
@@ -107,19 +189,31 @@ impl Filter {
     }
 
     /// The credential comes last: what it signs must be what leaves.
-    fn forward(&self, id: ServerId, headers: &mut dyn Headers) -> Outcome {
-        let Some(upstream) = self.upstream(id) else { return Outcome::Rejected(Reason::ServerDisabled) };
+    fn forward(&self, id: ServerId, headers: &mut dyn Headers) -> Decision {
+        let Some(upstream) = self.upstream(id) else { return rejected(id, Reason::ServerDisabled) };
         let replaced = upstream.credential.header_names();
         for name in self.stripped.iter().filter(|name| !replaced.contains(name)) {
             headers.remove(name.as_str());
         }
         headers.set(AUTHORITY, upstream.host.as_bytes());
-        match upstream.credential.apply(headers) {
-            Ok(Applied::Injected) => Outcome::Injected,
-            Ok(Applied::NotWanted) => Outcome::Stripped,
-            Err(reason) => Outcome::Rejected(reason),
+        let decision = self.inject(id, headers);
+        if let Decision::Wait(..) = decision {
+            // Whatever may become of it, the caller's goes no further.
+            replaced.iter().for_each(|name| headers.remove(name.as_str()));
         }
+        decision
     }
+}
+
+impl Decided {
+    /// A decision about a request without a fetched token.
+    pub fn without_token(server: Option<ServerId>, outcome: Outcome) -> Self {
+        Self { verdict: Verdict { server, outcome }, token: None }
+    }
+}
+
+fn rejected(id: ServerId, reason: Reason) -> Decision {
+    Decision::Final(Decided::without_token(Some(id), Outcome::Rejected(reason)))
 }
 
 #[cfg(test)]

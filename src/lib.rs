@@ -2,7 +2,7 @@
 //!
 //! A request's way: [`selection`] finds its server, [`filter`] removes the
 //! caller's credentials, [`credential`] puts in the server's, [`refusal`] answers where that cannot be.
-//! [`config`] makes all of it from the plugin configuration when that loads. Only `host`, which is
+//! Credentials that must be fetched are kept by [`token`], which asks for them as [`oauth2`] says. [`config`] makes all of it from the plugin configuration when that loads. Only `host`, which is
 //! compiled for wasm alone, talks to Envoy.
 
 pub mod config;
@@ -11,7 +11,10 @@ pub mod filter;
 #[cfg(target_arch = "wasm32")]
 mod host;
 pub mod metrics;
+pub mod oauth2;
 pub mod refusal;
 pub mod request;
 pub mod secret;
 pub mod selection;
+pub mod time;
+pub mod token;

@@ -1,9 +1,17 @@
 //! The one shape of answer that the filter itself gives: a JSON-RPC error with a stable reason.
 
+use std::borrow::Cow;
+use std::time::Duration;
+
 use http::StatusCode;
 
-/// The headers of every refusal.
-pub const HEADERS: [(&str, &str); 1] = [("content-type", "application/json")];
+/// The headers of a refusal. `retry_after` is rounded up to whole seconds (RFC 9110 §10.2.3), so that whoever
+/// goes by it does not come too early.
+pub fn headers(retry_after: Option<Duration>) -> Vec<(&'static str, Cow<'static, str>)> {
+    let seconds = retry_after.map(|delay| delay.as_millis().div_ceil(1000).max(1).to_string());
+    let content_type = ("content-type", Cow::Borrowed("application/json"));
+    [content_type].into_iter().chain(seconds.map(|seconds| ("retry-after", Cow::Owned(seconds)))).collect()
+}
 
 /// JSON-RPC 2.0 "Internal error". Codes of its own would be taken for those that MCP clients act on.
 const CODE: i32 = -32603;
@@ -49,6 +57,18 @@ reasons! {
     UnknownServer: SERVICE_UNAVAILABLE, "unknown_server", "The gateway has no MCP server configured for this request";
     /// The server is switched off: `"enabled": false`.
     ServerDisabled: SERVICE_UNAVAILABLE, "server_disabled", "The MCP server is switched off at the gateway";
+    /// The token server cannot be reached, says that it cannot answer now, or answers what is no token.
+    TokenUnavailable: SERVICE_UNAVAILABLE, "token_unavailable", "The gateway cannot get its token for this MCP server at the moment";
+    /// No token came while the request could wait.
+    TokenTimeout: SERVICE_UNAVAILABLE, "token_timeout", "The gateway's token for this MCP server did not come in time";
+    /// The token server refuses the client or what it asks for.
+    TokenRefused: SERVICE_UNAVAILABLE, "token_refused", "The gateway is refused a token for this MCP server";
+    /// Envoy has no cluster for the token server.
+    TokenClusterUnknown: SERVICE_UNAVAILABLE, "token_cluster_unknown", "The gateway does not know where to get its token for this MCP server";
+    /// The MCP server answered 401 to the gateway's credential.
+    UpstreamUnauthorized: BAD_GATEWAY, "upstream_unauthorized", "The MCP server does not accept the gateway's credential";
+    /// The MCP server answered 403 and a challenge to the gateway's credential.
+    UpstreamForbidden: BAD_GATEWAY, "upstream_forbidden", "The gateway's credential does not suffice for the MCP server";
     /// The credential goes into the query, and the request has no path.
     NoPath: NOT_IMPLEMENTED, "no_path", "The gateway cannot authenticate a request without a path to this MCP server";
     /// The filter has no configuration, or Envoy did not let it change the request.

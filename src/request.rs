@@ -13,6 +13,9 @@ pub const ORIGINAL_HOST: &str = "x-envoy-original-host";
 /// The pseudo-header with the host; in HTTP/1.1, the header `Host`.
 pub const AUTHORITY: &str = ":authority";
 
+/// The pseudo-header with the status of a response.
+pub const STATUS: &str = ":status";
+
 /// The headers or trailers of one request. Names are lower case; values are any bytes.
 pub trait Headers {
     /// The value of `name`; costs a call into the host and a copy.

@@ -23,6 +23,8 @@ pub struct Upstream {
     pub host: String,
     /// What it demands.
     pub credential: Box<dyn Credential>,
+    /// Whether the caller may see the server's word against it.
+    pub passes_challenge: bool,
 }
 
 /// A server's place in [`Servers`].

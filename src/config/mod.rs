@@ -3,6 +3,7 @@
 mod environment;
 pub mod error;
 pub mod json;
+pub mod millis;
 mod protobuf;
 pub mod rules;
 #[cfg(test)]
@@ -11,6 +12,7 @@ mod schema;
 mod tests;
 
 use std::marker::PhantomData;
+use std::rc::Rc;
 
 use http::HeaderName;
 use serde::Deserialize;
@@ -18,10 +20,11 @@ use serde::Deserialize;
 use self::environment::expand;
 use self::error::{Checks, ConfigErrors};
 use self::json::Json;
-use crate::credential::Auth;
+use crate::credential::{Auth, ReadAuth, ServerTokens};
 use crate::filter::{Filter, STRIPPED_BY_DEFAULT};
 use crate::request::ORIGINAL_HOST;
 use crate::selection::{SelectBy, Server, Servers, Unmatched, Upstream};
+use crate::token::Tokens;
 
 pub use self::environment::Environment;
 
@@ -124,11 +127,12 @@ fn one_server(mut json: Json, environment: Environment<'_>, mut checks: Checks<'
     let keys: Option<OneServer> = checks.accept_at(Deserialize::deserialize(json));
     let (keys, strip) = keys.map(OneServer::split).unzip();
     let strip = strip_headers(strip.flatten(), checks.at("stripHeaders"));
-    let server = server(None, keys, auth, environment, checks)?;
+    let mut tokens = Tokens::default();
+    let server = server(None, keys, auth, environment, &mut tokens, checks)?;
     // In a cluster the filter comes after a host rewrite of the route, which leaves the caller's host here.
     let mut strip = strip?;
     strip.push(HeaderName::from_static(ORIGINAL_HOST));
-    Some(Filter::new(Servers::only(server), strip))
+    Some(Filter::new(Servers::only(server), tokens, strip))
 }
 
 fn many_servers(mut json: Json, environment: Environment<'_>, mut checks: Checks<'_>) -> Option<Filter> {
@@ -139,14 +143,20 @@ fn many_servers(mut json: Json, environment: Environment<'_>, mut checks: Checks
         }
     }
     let keys: Option<ManyServers> = checks.accept_at(Deserialize::deserialize(json));
-    let list = server_list(servers, environment, checks.at("servers"));
+    let mut tokens = Tokens::default();
+    let list = server_list(servers, environment, &mut tokens, checks.at("servers"));
     let keys = keys?;
     let strip = strip_headers(keys.strip_headers, checks.at("stripHeaders"));
     let servers = Servers::named(keys.select_by.unwrap_or_default(), list?, keys.unmatched.unwrap_or_default());
-    Some(Filter::new(servers, strip?))
+    Some(Filter::new(servers, tokens, strip?))
 }
 
-fn server_list(servers: Option<Json>, environment: Environment<'_>, mut checks: Checks<'_>) -> Option<Vec<Server>> {
+fn server_list(
+    servers: Option<Json>,
+    environment: Environment<'_>,
+    tokens: &mut Tokens,
+    mut checks: Checks<'_>,
+) -> Option<Vec<Server>> {
     let entries = checks.accept(match servers {
         Some(Json::Object(entries)) if !entries.is_empty() => Ok(entries),
         Some(Json::Object(_)) => Err("must not be empty"),
@@ -161,7 +171,7 @@ fn server_list(servers: Option<Json>, environment: Environment<'_>, mut checks: 
         }
         let auth = json.take("auth");
         let keys = checks.accept_at(Deserialize::deserialize(json));
-        list.push(server(Some(&name), keys, auth, environment, checks));
+        list.push(server(Some(&name), keys, auth, environment, tokens, checks));
     }
     list.into_iter().collect()
 }
@@ -173,23 +183,25 @@ fn server(
     keys: Option<ServerKeys>,
     auth: Option<Json>,
     environment: Environment<'_>,
+    tokens: &mut Tokens,
     mut checks: Checks<'_>,
 ) -> Option<Server> {
     let enabled = keys.as_ref().and_then(|keys| keys.enabled).unwrap_or(true);
     let host = keys.and_then(|keys| checks.at("host").accept(rules::host(&keys.host)));
+    let name: Rc<str> = name.or(host.as_deref()).unwrap_or_default().into();
     let mut auth = auth.unwrap_or(Json::Null);
     let mut checks = checks.at("auth");
-    let credential = if enabled {
+    if enabled {
         expand(&mut auth, environment, checks.here());
-        let credential = checks.accept_at(Auth::read(auth))?.compile(&mut checks)?;
-        Some(credential)
+    }
+    let ReadAuth { auth, passes_challenge } = checks.accept_at(Auth::read(auth))?;
+    let upstream = if enabled {
+        let credential = auth.compile(&mut checks, ServerTokens { tokens, server: &name })?;
+        Some(Upstream { host: host?, credential, passes_challenge })
     } else {
-        checks.accept_at(Auth::read(auth))?;
+        host?;
         None
     };
-    let host = host?;
-    let name = name.unwrap_or(&host).into();
-    let upstream = credential.map(|credential| Upstream { host, credential });
     Some(Server { name, upstream })
 }
 

@@ -3,10 +3,10 @@
 //! Everything that goes on the wire from a configuration passes one of these when it loads, so that
 //! no request can be split or smuggled by it.
 
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use http::header::{HOST, HeaderName, HeaderValue};
-use http::uri::Authority;
+use http::uri::{Authority, PathAndQuery, Uri};
 
 /// Headers that frame or route the message. The proxy owns them; none can be a credential.
 const OWNED_BY_THE_PROXY: [&str; 11] = [
@@ -36,6 +36,87 @@ pub fn host(text: &str) -> Result<String, &'static str> {
         None => false,
     };
     if is_legal { Ok(text.to_owned()) } else { Err(RULE) }
+}
+
+/// An `http` or `https` URL, taken apart.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Url {
+    /// Whether it is `https`.
+    pub is_secure: bool,
+    /// `host[:port]`, as it is written.
+    pub authority: String,
+    /// The host without its port.
+    pub host: String,
+    /// Path and query; at least `/`.
+    pub path: String,
+}
+
+/// Reads `text` as the URL of an endpoint.
+///
+/// # Errors
+/// For another scheme, user information, a fragment, and everything that is no URL.
+pub fn url(text: &str) -> Result<Url, &'static str> {
+    const RULE: &str = "must be an https URL, such as https://auth.example.com/oauth/token, without user or fragment";
+    let uri: Uri = text.parse().map_err(|_| RULE)?;
+    let is_secure = match uri.scheme_str() {
+        Some("https") => true,
+        Some("http") => false,
+        _ => return Err(RULE),
+    };
+    let authority = host(uri.authority().ok_or(RULE)?.as_str()).map_err(|_| RULE)?;
+    if text.contains('#') {
+        return Err(RULE);
+    }
+    let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+    Ok(Url { is_secure, authority, host: uri.host().ok_or(RULE)?.to_owned(), path })
+}
+
+/// Whether `host` is this machine: `localhost` or a loopback address (RFC 8252 §7.3).
+pub fn is_loopback(host: &str) -> bool {
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    host.eq_ignore_ascii_case("localhost") || address.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+}
+
+/// Checks that `text` is an absolute URI without a fragment (RFC 8707 §2).
+///
+/// # Errors
+/// If it is none.
+pub fn absolute_uri(text: &str) -> Result<&str, &'static str> {
+    let is_scheme = |scheme: &str| {
+        scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+            && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
+    };
+    let is_uri = text.split_once(':').is_some_and(|(scheme, rest)| is_scheme(scheme) && !rest.is_empty());
+    if is_uri && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
+        Ok(text)
+    } else {
+        Err("must be an absolute URI without a fragment")
+    }
+}
+
+/// Checks that `text` is one scope (RFC 6749 §3.3).
+///
+/// # Errors
+/// If it is empty, or has a space, a quote, a backslash, or anything outside visible ASCII.
+pub fn scope_token(text: &str) -> Result<&str, &'static str> {
+    let is_legal = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
+    if !text.is_empty() && text.bytes().all(is_legal) {
+        Ok(text)
+    } else {
+        Err("must be scopes of visible ASCII characters without quotes and backslashes, with one space between")
+    }
+}
+
+/// Checks that `text` says something.
+///
+/// # Errors
+/// If it is empty, or has a control character.
+pub fn text(text: &str) -> Result<&str, &'static str> {
+    if text.is_empty() {
+        return Err("must not be empty");
+    }
+    if text.chars().any(char::is_control) { Err("must not contain a control character") } else { Ok(text) }
 }
 
 /// Whether `text` is a colon and a port that one can connect to.

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::tests::{accepted, refused};
 use super::{ManyServers, OneServer};
+use crate::credential::PASS_CHALLENGE;
 
 const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/envoy/plugin-config.schema.json");
 
@@ -22,7 +23,7 @@ fn schema() -> Value {
     })
 }
 
-/// `type` is read without regard to case, and an empty `auth` is none.
+/// `type` is read without regard to case, `passChallenge` goes with every credential, and an empty `auth` is none.
 fn allow_what_auth_allows(kinds: &mut Value) {
     let any_case = |name: &str| name.chars().map(|c| format!("[{}{}]", c, c.to_ascii_lowercase())).collect::<String>();
     let kinds = kinds.as_array_mut().unwrap();
@@ -30,6 +31,13 @@ fn allow_what_auth_allows(kinds: &mut Value) {
         let written = &mut kind["properties"]["type"];
         let name = written["const"].as_str().unwrap().to_owned();
         *written = json!({"anyOf": [{"const": name}, {"type": "string", "pattern": format!("^{}$", any_case(&name))}]});
+        if name != "NONE" {
+            kind["properties"][PASS_CHALLENGE] = json!({
+                "description": "Whether the caller may see the server's word against the credential.",
+                "type": ["boolean", "null"],
+                "default": false,
+            });
+        }
     }
     kinds.push(json!({"description": "No credential.", "type": "object", "maxProperties": 0}));
 }

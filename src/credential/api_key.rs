@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::fixed_headers::FixedHeaders;
 use super::query::QueryParameter;
-use super::{Credential, Kind};
+use super::{Credential, Kind, ServerTokens};
 use crate::config::error::Checks;
 use crate::config::rules::{credential_header_name, header_value};
 use crate::secret::Secret;
@@ -27,7 +27,7 @@ pub struct ApiKey {
 }
 
 impl Kind for ApiKey {
-    fn compile(self, checks: &mut Checks<'_>) -> Option<Box<dyn Credential>> {
+    fn compile(self, checks: &mut Checks<'_>, _: ServerTokens<'_>) -> Option<Box<dyn Credential>> {
         match (self.header, self.query) {
             (Some(header), None) => {
                 let name = checks.at("header").accept(credential_header_name(&header));

@@ -6,7 +6,7 @@ use http::header::AUTHORIZATION;
 use serde::Deserialize;
 
 use super::fixed_headers::FixedHeaders;
-use super::{Credential, Kind};
+use super::{Credential, Kind, ServerTokens};
 use crate::config::error::Checks;
 use crate::secret::Secret;
 
@@ -22,7 +22,7 @@ pub struct Basic {
 }
 
 impl Kind for Basic {
-    fn compile(self, checks: &mut Checks<'_>) -> Option<Box<dyn Credential>> {
+    fn compile(self, checks: &mut Checks<'_>, _: ServerTokens<'_>) -> Option<Box<dyn Credential>> {
         let username = checks.at("username").accept(check_username(&self.username));
         let password = checks.at("password").accept(check_password(self.password.expose()));
         username.and(password)?;

@@ -4,7 +4,7 @@ use http::header::AUTHORIZATION;
 use serde::Deserialize;
 
 use super::fixed_headers::FixedHeaders;
-use super::{Credential, Kind};
+use super::{Credential, Kind, ServerTokens};
 use crate::config::error::Checks;
 use crate::secret::Secret;
 
@@ -18,7 +18,7 @@ pub struct Bearer {
 }
 
 impl Kind for Bearer {
-    fn compile(self, checks: &mut Checks<'_>) -> Option<Box<dyn Credential>> {
+    fn compile(self, checks: &mut Checks<'_>, _: ServerTokens<'_>) -> Option<Box<dyn Credential>> {
         checks.at("token").accept(check_token(self.token.expose()))?;
         Some(Box::new(FixedHeaders::one(AUTHORIZATION, bearer(&self.token))))
     }

@@ -33,7 +33,7 @@ impl Credential for FixedHeaders {
         for (name, value) in self.names.iter().zip(&self.values) {
             request.set(name.as_str(), value.expose().as_bytes());
         }
-        Ok(Applied::Injected)
+        Ok(Applied::Injected(None))
     }
 
     fn header_names(&self) -> &[HeaderName] {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::fixed_headers::FixedHeaders;
-use super::{Credential, Kind};
+use super::{Credential, Kind, ServerTokens};
 use crate::config::error::Checks;
 use crate::config::rules::{credential_header_name, header_value};
 use crate::secret::Secret;
@@ -21,7 +21,7 @@ pub struct CustomHeaders {
 }
 
 impl Kind for CustomHeaders {
-    fn compile(self, checks: &mut Checks<'_>) -> Option<Box<dyn Credential>> {
+    fn compile(self, checks: &mut Checks<'_>, _: ServerTokens<'_>) -> Option<Box<dyn Credential>> {
         let mut checks = checks.at("headers");
         if self.headers.is_empty() {
             checks.fail("must not be empty");

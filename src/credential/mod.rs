@@ -9,20 +9,29 @@ mod bearer;
 mod fixed_headers;
 mod headers;
 mod none;
+mod oauth2;
+mod one_or_many;
 mod query;
 
 use std::fmt::Debug;
+use std::rc::Rc;
+use std::time::Duration;
 
 use http::HeaderName;
 use serde::Deserialize;
 
 use crate::config::error::{Checks, ConfigError};
 use crate::config::json::Json;
+use crate::filter::SentToken;
 use crate::refusal::Reason;
 use crate::request::Headers;
+use crate::token::{TokenId, Tokens};
 
 /// The key of an `auth` object that names its kind.
 const TYPE: &str = "type";
+
+/// The key of an `auth` object that lets the caller see the server's word against the credential.
+pub const PASS_CHALLENGE: &str = "passChallenge";
 
 /// A credential, ready to be put into requests: whatever can be computed once has been.
 pub trait Credential: Debug {
@@ -39,21 +48,53 @@ pub trait Credential: Debug {
 
     /// Takes out of a response what would tell the caller this credential.
     fn on_response(&self, _response: &mut dyn Headers) {}
+
+    /// Whether Envoy repeats a request whose credential was refused, so that it may get another one.
+    fn is_retried(&self) -> bool {
+        false
+    }
 }
 
 /// Whether a request was given a credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Applied {
-    /// It carries one now.
-    Injected,
+    /// It carries one now; this token, if it was fetched.
+    Injected(Option<SentToken>),
     /// Its server wants none.
     NotWanted,
+    /// The credential must be fetched first. The request is unchanged.
+    Awaits(Awaited),
+}
+
+/// A token that a request needs and that is not in hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Awaited {
+    /// Which one.
+    pub id: TokenId,
+    /// How long the request may wait.
+    pub max_wait: Duration,
+}
+
+/// Where the credential of a server finds the tokens that it needs.
+pub struct ServerTokens<'a> {
+    /// Those of all servers.
+    pub tokens: &'a mut Tokens,
+    /// The server's name.
+    pub server: &'a Rc<str>,
+}
+
+/// An `auth` object whose keys are read.
+pub struct ReadAuth {
+    /// The kind and its keys.
+    pub auth: Auth,
+    /// Whether the caller may see the server's word against the credential.
+    pub passes_challenge: bool,
 }
 
 /// A kind of credential as a configuration writes it.
 trait Kind {
     /// Checks the keys and makes the credential; `None` if a check failed.
-    fn compile(self, checks: &mut Checks<'_>) -> Option<Box<dyn Credential>>;
+    fn compile(self, checks: &mut Checks<'_>, tokens: ServerTokens<'_>) -> Option<Box<dyn Credential>>;
 }
 
 /// Makes [`Auth`] from lines of `type => the struct of its keys`.
@@ -81,9 +122,9 @@ macro_rules! kinds {
             }
 
             /// Checks the keys of this kind and makes the credential; `None` if a check failed.
-            pub fn compile(self, checks: &mut Checks<'_>) -> Option<Box<dyn Credential>> {
+            pub fn compile(self, checks: &mut Checks<'_>, tokens: ServerTokens<'_>) -> Option<Box<dyn Credential>> {
                 match self {
-                    $(Self::$name(keys) => keys.compile(checks),)*
+                    $(Self::$name(keys) => keys.compile(checks, tokens),)*
                 }
             }
         }
@@ -101,6 +142,8 @@ kinds! {
     API_KEY => api_key::ApiKey,
     /// Any headers.
     HEADERS => headers::CustomHeaders,
+    /// `Authorization: Bearer <token>`, with a token that is fetched (client credentials grant).
+    OAUTH2 => oauth2::OAuth2,
 }
 
 impl Auth {
@@ -109,10 +152,11 @@ impl Auth {
     ///
     /// # Errors
     /// For an unknown type, and for keys that are missing, unknown or of a wrong type.
-    pub fn read(mut auth: Json) -> Result<Self, ConfigError> {
+    pub fn read(mut auth: Json) -> Result<ReadAuth, ConfigError> {
+        const NONE: ReadAuth = ReadAuth { auth: Auth::NONE(none::NoCredential {}), passes_challenge: false };
         match &auth {
-            Json::Null => return Ok(Self::NONE(none::NoCredential {})),
-            Json::Object(keys) if keys.is_empty() => return Ok(Self::NONE(none::NoCredential {})),
+            Json::Null => return Ok(NONE),
+            Json::Object(keys) if keys.is_empty() => return Ok(NONE),
             Json::Object(_) => {}
             _ => return Err(ConfigError::here("must be an object")),
         }
@@ -121,7 +165,15 @@ impl Auth {
             Some(_) => return Err(ConfigError::here("must be a string").within(TYPE)),
             None => return Err(ConfigError::here("is required").within(TYPE)),
         };
+        // Without a credential of ours, every word of the server's is for the caller.
+        let is_none = name.eq_ignore_ascii_case("NONE");
+        let passes_challenge = match (!is_none).then(|| auth.take(PASS_CHALLENGE)).flatten() {
+            None | Some(Json::Null) => false,
+            Some(Json::Bool(passes)) => passes,
+            Some(_) => return Err(ConfigError::here("must be true or false").within(PASS_CHALLENGE)),
+        };
         let unknown = || ConfigError::here(format!("must be one of {}", Self::TYPES.join(", "))).within(TYPE);
-        Self::of_type(&name, auth).unwrap_or_else(|| Err(unknown()))
+        let auth = Self::of_type(&name, auth).unwrap_or_else(|| Err(unknown()))?;
+        Ok(ReadAuth { auth, passes_challenge })
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Applied, Credential, Kind};
+use super::{Applied, Credential, Kind, ServerTokens};
 use crate::config::error::Checks;
 use crate::refusal::Reason;
 use crate::request::Headers;
@@ -14,7 +14,7 @@ use crate::request::Headers;
 pub struct NoCredential {}
 
 impl Kind for NoCredential {
-    fn compile(self, _checks: &mut Checks<'_>) -> Option<Box<dyn Credential>> {
+    fn compile(self, _checks: &mut Checks<'_>, _: ServerTokens<'_>) -> Option<Box<dyn Credential>> {
         Some(Box::new(self))
     }
 }

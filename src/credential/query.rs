@@ -89,7 +89,7 @@ impl Credential for QueryParameter {
         let path = request.get(PATH).filter(|path| path.starts_with(b"/")).ok_or(Reason::NoPath)?;
         request.set(PATH, &self.replace_in(&path));
         request.remove(ORIGINAL_PATH);
-        Ok(Applied::Injected)
+        Ok(Applied::Injected(None))
     }
 
     fn on_response(&self, response: &mut dyn Headers) {

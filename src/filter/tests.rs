@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use super::{Filter, Outcome};
+use super::{Decided, Decision, Filter, Outcome};
 use crate::refusal::Reason;
 use crate::request::Headers;
 
@@ -61,6 +61,14 @@ fn caller() -> FakeHeaders {
 
 const KEPT: [&str; 3] = [":method: POST", ":path: /mcp?a=1", "mcp-session-id: 1"];
 
+/// The decision on a request that does not wait.
+fn decided(decision: Decision) -> Decided {
+    match decision {
+        Decision::Final(decided) => decided,
+        Decision::Wait(..) => panic!("it waits"),
+    }
+}
+
 fn no_attribute(_: &[&str]) -> Option<Vec<u8>> {
     panic!("the only server needs no attribute")
 }
@@ -77,8 +85,8 @@ fn each_kind_replaces_the_callers_credentials_by_its_own() {
         ),
     ] {
         let mut headers = caller();
-        let verdict =
-            filter(&format!(r#"{{"host": "up.example", "auth": {auth}}}"#)).on_request(no_attribute, &mut headers);
+        let filter = filter(&format!(r#"{{"host": "up.example", "auth": {auth}}}"#));
+        let verdict = decided(filter.on_request(no_attribute, &mut headers)).verdict;
         assert_eq!(verdict.outcome, Outcome::Injected, "{auth}");
         assert_eq!(headers.lines(), [&KEPT[..], &[":authority: up.example"], &expected].concat(), "{auth}");
         assert_eq!(headers.reads.get(), 0, "{auth}: a header read on the hot path");
@@ -89,7 +97,7 @@ fn each_kind_replaces_the_callers_credentials_by_its_own() {
 fn a_key_in_the_query_costs_one_read() {
     let mut headers = caller();
     let filter = filter(r#"{"host": "up.example", "auth": {"type": "API_KEY", "query": "a", "value": "k"}}"#);
-    assert_eq!(filter.on_request(no_attribute, &mut headers).outcome, Outcome::Injected);
+    assert_eq!(decided(filter.on_request(no_attribute, &mut headers)).verdict.outcome, Outcome::Injected);
     assert_eq!(headers.get(":path").unwrap(), b"/mcp?a=k");
     assert_eq!(headers.reads.get(), 2, "one by the filter, one by this test");
 }
@@ -98,7 +106,7 @@ fn a_key_in_the_query_costs_one_read() {
 fn a_request_without_a_path_is_refused_where_the_query_carries_the_key() {
     let filter = filter(r#"{"host": "up.example", "auth": {"type": "API_KEY", "query": "a", "value": "k"}}"#);
     for headers in [&[][..], &[(":path", "*")], &[(":path", "")]] {
-        let outcome = filter.on_request(no_attribute, &mut FakeHeaders::new(headers)).outcome;
+        let outcome = decided(filter.on_request(no_attribute, &mut FakeHeaders::new(headers))).verdict.outcome;
         assert_eq!(outcome, Outcome::Rejected(Reason::NoPath), "{headers:?}");
     }
 }
@@ -107,7 +115,8 @@ fn a_request_without_a_path_is_refused_where_the_query_carries_the_key() {
 fn no_credential_still_means_that_the_callers_are_removed() {
     for auth in ["", r#", "auth": {}"#, r#", "auth": null"#, r#", "auth": {"type": "none"}"#] {
         let mut headers = caller();
-        let verdict = filter(&format!(r#"{{"host": "up.example"{auth}}}"#)).on_request(no_attribute, &mut headers);
+        let filter = filter(&format!(r#"{{"host": "up.example"{auth}}}"#));
+        let verdict = decided(filter.on_request(no_attribute, &mut headers)).verdict;
         assert_eq!(verdict.outcome, Outcome::Stripped, "{auth}");
         assert_eq!(headers.lines(), [&KEPT[..], &[":authority: up.example"]].concat(), "{auth}");
     }
@@ -150,7 +159,7 @@ fn the_server_is_chosen_by_one_attribute() {
                 assert_eq!(asked, path);
                 Some(name.as_bytes().to_vec())
             };
-            let verdict = filter.on_request(read, &mut headers);
+            let verdict = decided(filter.on_request(read, &mut headers)).verdict;
             assert_eq!(&*filter.servers().get(verdict.server.unwrap()).unwrap().name, name);
             assert_eq!(headers.get("authorization").unwrap(), format!("Bearer {number}").as_bytes());
             assert_eq!(headers.get(":authority").unwrap(), format!("{name}.example").as_bytes());
@@ -175,7 +184,7 @@ fn an_unmatched_request_is_refused_stripped_or_left_alone() {
         for name in [None, Some(b"two".to_vec()), Some(b"\xff\xfe".to_vec()), Some(Vec::new()), Some(b"one ".to_vec())]
         {
             let mut headers = caller();
-            let verdict = filter.on_request(|_| name.clone(), &mut headers);
+            let verdict = decided(filter.on_request(|_| name.clone(), &mut headers)).verdict;
             assert_eq!((verdict.server, verdict.outcome), (None, outcome), "{unmatched} {name:?}");
             assert_eq!(&headers.lines(), expected, "{unmatched} {name:?}");
         }
@@ -186,11 +195,11 @@ fn an_unmatched_request_is_refused_stripped_or_left_alone() {
 fn a_response_keeps_quiet_about_a_key_in_the_query() {
     let query = r#"{"host": "h", "auth": {"type": "API_KEY", "query": "k", "value": "v"}}"#;
     let bearer = r#"{"host": "h", "auth": {"type": "BEARER", "token": "v"}}"#;
-    for (config, expected, reads) in [(query, "https://h/mcp/?a=1", 2), (bearer, "https://h/mcp/?a=1&k=v", 0)] {
+    for (config, expected, reads) in [(query, "https://h/mcp/?a=1", 3), (bearer, "https://h/mcp/?a=1&k=v", 1)] {
         let filter = filter(config);
-        let verdict = filter.on_request(no_attribute, &mut caller());
+        let decided = decided(filter.on_request(no_attribute, &mut caller()));
         let mut response = FakeHeaders::new(&[(":status", "307"), ("location", "https://h/mcp/?a=1&k=v")]);
-        filter.on_response(verdict, &mut response);
+        filter.on_response(decided, &mut response);
         assert_eq!(response.reads.get(), reads, "{config}");
         assert_eq!(response.get("location").unwrap(), expected.as_bytes(), "{config}");
     }
@@ -202,7 +211,7 @@ fn a_server_that_is_switched_off_refuses() {
         r#"{"servers": {"one": {"host": "h", "enabled": false, "auth": {"type": "BEARER", "token": "${UNSET}"}}}}"#,
     );
     let mut headers = caller();
-    let verdict = filter.on_request(|_| Some(b"one".to_vec()), &mut headers);
+    let verdict = decided(filter.on_request(|_| Some(b"one".to_vec()), &mut headers)).verdict;
     assert_eq!(verdict.outcome, Outcome::Rejected(Reason::ServerDisabled));
     assert!(verdict.server.is_some());
 }
@@ -216,7 +225,7 @@ fn trailers_lose_the_same_headers() {
     for (name, expected) in
         [("one", vec!["checksum: 1"]), ("other", FakeHeaders::new(&sent).lines().iter().map(String::as_str).collect())]
     {
-        let verdict = filter.on_request(|_| Some(name.as_bytes().to_vec()), &mut caller());
+        let verdict = decided(filter.on_request(|_| Some(name.as_bytes().to_vec()), &mut caller())).verdict;
         let mut trailers = FakeHeaders::new(&sent);
         filter.on_trailers(verdict, &mut trailers);
         assert_eq!(trailers.lines(), expected, "{name}");

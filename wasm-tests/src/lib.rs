@@ -7,7 +7,9 @@ pub mod demo;
 pub mod envoy;
 pub mod gateway;
 pub mod mcp_server;
+pub mod oidc_provider;
 mod serve;
+pub mod token_server;
 pub mod upstream;
 
 use std::path::PathBuf;

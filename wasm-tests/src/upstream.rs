@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use http_body_util::channel::{Channel, Sender};
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, WWW_AUTHENTICATE};
 use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
@@ -32,6 +32,12 @@ pub const EVENTS: &str = "/events";
 /// The last part of a path that is answered by a redirect to the path in the parameter `to`, with the
 /// query of the request behind it.
 pub const REDIRECT: &str = "/redirect";
+
+/// The part of a path before the status of the answer; behind that may be [`CHALLENGE`].
+pub const STATUS: &str = "/status/";
+
+/// The last part of a path whose answer, of the status before it, has a `WWW-Authenticate`.
+pub const CHALLENGE: &str = "/challenge";
 
 /// The last part of a path where a connection is upgraded, told `upgraded`, and closed.
 pub const UPGRADE: &str = "/upgrade";
@@ -96,14 +102,37 @@ impl Upstream {
         Ok(timeout(PATIENCE, enough).await?)
     }
 
+    /// All that arrived.
+    pub fn all(&self) -> Vec<Seen> {
+        self.recorder.seen().values().flatten().cloned().collect()
+    }
+
+    /// From now on, answers 401 to whoever brings this `Authorization`, or to everybody.
+    pub fn refuse(&self, refused: Refused) {
+        *self.recorder.refused.lock().unwrap_or_else(PoisonError::into_inner) = refused;
+    }
+
     /// Lets the event stream that was asked for with this [`ID`] go on.
     pub fn release(&self, id: &str) {
         self.recorder.gate(id).notify_one();
     }
 }
 
+/// Whom an upstream refuses.
+#[derive(Clone, Debug, Default)]
+pub enum Refused {
+    /// Nobody.
+    #[default]
+    Nobody,
+    /// Whoever brings one of these `Authorization`s.
+    These(Vec<String>),
+    /// Everybody.
+    All,
+}
+
 #[derive(Debug, Default)]
 struct Recorder {
+    refused: Mutex<Refused>,
     seen: Mutex<HashMap<String, Vec<Seen>>>,
     gates: Mutex<HashMap<String, Arc<Notify>>>,
     arrived: Notify,
@@ -112,6 +141,14 @@ struct Recorder {
 impl Recorder {
     fn seen(&self) -> MutexGuard<'_, HashMap<String, Vec<Seen>>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refuses(&self, head: &Arrival) -> bool {
+        match &*self.refused.lock().unwrap_or_else(PoisonError::into_inner) {
+            Refused::Nobody => false,
+            Refused::These(values) => head.header("authorization").iter().any(|value| values.contains(value)),
+            Refused::All => true,
+        }
     }
 
     fn gate(&self, id: &str) -> Arc<Notify> {
@@ -129,9 +166,14 @@ impl Service for Recorder {
         let Ok((body, trailers)) = read_body(request.into_body()).await else {
             return answer(StatusCode::BAD_REQUEST, |_| async {});
         };
+        let is_refused = self.refuses(&head);
         self.seen().entry(id.clone()).or_default().push(Seen { head, body: body.clone(), trailers });
         self.arrived.notify_waiters();
+        if is_refused {
+            return challenge(StatusCode::UNAUTHORIZED);
+        }
         match uri.path() {
+            path if path.contains(STATUS) => status(path),
             path if path.ends_with(EVENTS) => events(self.gate(&id)),
             path if path.ends_with(UPGRADE) => upgraded(upgrade),
             path if path.ends_with(REDIRECT) => redirect(&authority, &uri),
@@ -172,6 +214,22 @@ fn upgraded(upgrade: OnUpgrade) -> Answer {
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
     response.headers_mut().insert(hyper::header::UPGRADE, HeaderValue::from_static("websocket"));
     response
+}
+
+/// An answer like that of an MCP server whose authorization server the caller should go to.
+fn challenge(status: StatusCode) -> Answer {
+    const VALUE: &str = r#"Bearer resource_metadata="https://elsewhere.example/.well-known/oauth-protected-resource""#;
+    let mut response = answer(status, |mut sender| async move {
+        let _ = sender.send_data(Bytes::from_static(b"no")).await;
+    });
+    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(VALUE));
+    response
+}
+
+fn status(path: &str) -> Answer {
+    let (path, is_challenge) = path.strip_suffix(CHALLENGE).map_or((path, false), |path| (path, true));
+    let status = path.rsplit('/').next().and_then(|status| status.parse().ok()).unwrap_or(StatusCode::BAD_REQUEST);
+    if is_challenge { challenge(status) } else { answer(status, |_| async {}) }
 }
 
 fn redirect(authority: &str, uri: &Uri) -> Answer {

@@ -16,6 +16,7 @@ mod mcp;
 mod mcp_client;
 mod metrics;
 mod module;
+mod oauth2;
 mod reload;
 mod secrecy;
 mod selection;

@@ -1,0 +1,234 @@
+//! `OAUTH2`: a token that the filter fetches, by the client credentials grant (RFC 6749 §4.4).
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::HeaderName;
+use http::header::AUTHORIZATION;
+use serde::Deserialize;
+
+use super::one_or_many::OneOrMany;
+use super::{Applied, Awaited, Credential, Kind, ServerTokens};
+use crate::config::error::Checks;
+use crate::config::millis::Millis;
+use crate::config::rules::{Url, absolute_uri, is_loopback, scope_token, text, url};
+use crate::filter::SentToken;
+use crate::oauth2::{Assertion, Client, ClientAuth, Endpoint, PrivateKey, SigningKey};
+use crate::refusal::Reason;
+use crate::request::Headers;
+use crate::secret::Secret;
+use crate::token::{Token, TokenId};
+
+/// Parameters of the request that have keys of their own.
+const RESERVED: [&str; 8] = [
+    "grant_type",
+    "client_id",
+    "client_secret",
+    "client_assertion",
+    "client_assertion_type",
+    "scope",
+    "audience",
+    "resource",
+];
+
+/// What `requestTimeoutMs` and `maxWaitMs` are if not given.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The keys of `OAUTH2`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct OAuth2 {
+    /// Where tokens are issued. `http` only on this machine, or with `allowInsecure`.
+    token_url: String,
+    /// The client's id there.
+    client_id: String,
+    /// The client's secret, for the methods that have one.
+    client_secret: Option<Secret>,
+    /// How the client authenticates to the token server; `client_secret_basic` is the default.
+    client_auth: Option<Method>,
+    /// The private key for `private_key_jwt`, in PEM: RSA (RS256) or P-256 (ES256).
+    private_key: Option<Secret>,
+    /// The name (`kid`) that the token server knows its public half by.
+    key_id: Option<String>,
+    /// The `aud` of assertions; the token URL if not given.
+    assertion_audience: Option<String>,
+    /// The scope to ask for.
+    scope: Option<OneOrMany>,
+    /// The audience to ask for, where the token server knows that parameter.
+    audience: Option<String>,
+    /// The server's URI (RFC 8707). MCP wants it sent; Entra ID refuses it.
+    resource: Option<OneOrMany>,
+    /// The Envoy cluster that leads to the token server; the host in `tokenUrl` if not given.
+    token_cluster: Option<String>,
+    /// Further parameters of the token request.
+    extra_params: Option<BTreeMap<String, Secret>>,
+    /// Whether `tokenUrl` may be `http` to another machine.
+    allow_insecure: Option<bool>,
+    /// How long the token server may take to answer; 5000 if not given.
+    request_timeout_ms: Option<Millis>,
+    /// How long a request may wait for a token; 5000 if not given.
+    max_wait_ms: Option<Millis>,
+    /// For a filter in a cluster whose route retries a 401: the first 401 is left for it to see.
+    #[serde(rename = "retryOn401")]
+    retry_on_401: Option<bool>,
+}
+
+/// Client authentication methods, named as in the registry of RFC 7591 §2.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case", expecting = "a string")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+enum Method {
+    #[default]
+    ClientSecretBasic,
+    ClientSecretPost,
+    ClientSecretJwt,
+    PrivateKeyJwt,
+    None,
+}
+
+impl Kind for OAuth2 {
+    fn compile(self, checks: &mut Checks<'_>, tokens: ServerTokens<'_>) -> Option<Box<dyn Credential>> {
+        let max_wait = self.max_wait_ms.as_ref().map_or(PATIENCE, Millis::duration);
+        let is_retried = self.retry_on_401.unwrap_or(false);
+        let client = self.client(checks)?;
+        let (id, token) = tokens.tokens.share(Token::new(client, Rc::clone(tokens.server)));
+        Some(Box::new(FetchedToken { awaited: Awaited { id, max_wait }, token, is_retried }))
+    }
+}
+
+impl OAuth2 {
+    fn client(self, checks: &mut Checks<'_>) -> Option<Client> {
+        let url = checks.at("tokenUrl").accept(self.checked_url());
+        let id = checks.at("clientId").accept(text(&self.client_id));
+        let parameters = self.parameters(checks);
+        let cluster = match &self.token_cluster {
+            Some(cluster) => checks.at("tokenCluster").accept(text(cluster)),
+            None => url.as_ref().map(|url| url.host.as_str()),
+        };
+        let cluster = cluster.map(str::to_owned);
+        let timeout = self.request_timeout_ms.as_ref().map_or(PATIENCE, Millis::duration);
+        let id = id.map(str::to_owned);
+        let auth = self.client_auth(checks);
+        let Url { authority, path, .. } = url?;
+        let endpoint = Endpoint { cluster: cluster?, authority, path };
+        Some(Client { endpoint, id: id?, auth: auth?, parameters: parameters?, timeout })
+    }
+
+    fn checked_url(&self) -> Result<Url, &'static str> {
+        let url = url(&self.token_url)?;
+        if !url.is_secure && !is_loopback(&url.host) && !self.allow_insecure.unwrap_or(false) {
+            return Err("must be https, as the client's secret goes there; or set allowInsecure");
+        }
+        Ok(url)
+    }
+
+    /// What is asked for; each name once (RFC 6749 §3.2), but for `resource` (RFC 8707 §2).
+    fn parameters(&self, checks: &mut Checks<'_>) -> Option<Vec<(String, Secret)>> {
+        let mut parameters = Vec::new();
+        let mut is_legal = true;
+        let mut add = |name: &str, value: Option<String>| match value {
+            Some(value) => parameters.push((name.to_owned(), Secret::new(value))),
+            None => is_legal = false,
+        };
+        if let Some(scope) = &self.scope {
+            let tokens = scope.each(checks.at("scope"), scope_token);
+            add("scope", tokens.map(|tokens| tokens.join(" ")));
+        }
+        if let Some(audience) = &self.audience {
+            add("audience", checks.at("audience").accept(text(audience)).map(str::to_owned));
+        }
+        if let Some(resource) = &self.resource {
+            match resource.each(checks.at("resource"), absolute_uri) {
+                Some(uris) => uris.into_iter().for_each(|uri| add("resource", Some(uri.to_owned()))),
+                None => add("resource", None),
+            }
+        }
+        for (name, value) in self.extra_params.iter().flatten() {
+            let mut checks = checks.at("extraParams");
+            if name.is_empty() {
+                checks.fail("must not have an empty name");
+                add(name, None);
+            } else if RESERVED.contains(&name.as_str()) {
+                checks.at(name).fail("has a key of its own");
+                add(name, None);
+            } else {
+                add(name, Some(value.expose().to_owned()));
+            }
+        }
+        is_legal.then_some(parameters)
+    }
+
+    fn client_auth(self, checks: &mut Checks<'_>) -> Option<ClientAuth> {
+        let method = self.client_auth.unwrap_or_default();
+        let is_jwt = matches!(method, Method::ClientSecretJwt | Method::PrivateKeyJwt);
+        let has_secret = !matches!(method, Method::PrivateKeyJwt | Method::None);
+        let mut has_no_meaning = |key: &str, is_given: bool, is_used: bool| {
+            let is_wrong = is_given && !is_used;
+            if is_wrong {
+                checks.at(key).fail("has no meaning with this clientAuth");
+            }
+            is_wrong
+        };
+        let is_wrong = [
+            has_no_meaning("clientSecret", self.client_secret.is_some(), has_secret),
+            has_no_meaning("privateKey", self.private_key.is_some(), method == Method::PrivateKeyJwt),
+            has_no_meaning("keyId", self.key_id.is_some(), method == Method::PrivateKeyJwt),
+            has_no_meaning("assertionAudience", self.assertion_audience.is_some(), is_jwt),
+        ];
+        let secret = |checks: &mut Checks<'_>| {
+            let secret = checks.at("clientSecret").accept(self.client_secret.ok_or("is required"))?;
+            checks.at("clientSecret").accept(text(secret.expose()).map(drop))?;
+            Some(secret)
+        };
+        let audience = self.assertion_audience.unwrap_or(self.token_url);
+        let auth = match method {
+            Method::ClientSecretBasic => ClientAuth::Basic(secret(checks)?),
+            Method::ClientSecretPost => ClientAuth::Post(secret(checks)?),
+            Method::ClientSecretJwt => {
+                ClientAuth::Assertion(Assertion { key: SigningKey::Secret(secret(checks)?), audience })
+            }
+            Method::PrivateKeyJwt => {
+                let mut checks = checks.at("privateKey");
+                let pem = checks.accept(self.private_key.ok_or("is required"))?;
+                let key = checks.accept(PrivateKey::parse(pem.expose()))?;
+                ClientAuth::Assertion(Assertion { key: SigningKey::Private(key, self.key_id), audience })
+            }
+            Method::None => ClientAuth::None,
+        };
+        (!is_wrong.contains(&true)).then_some(auth)
+    }
+}
+
+/// A token that is fetched and kept.
+#[derive(Debug)]
+struct FetchedToken {
+    token: Rc<Token>,
+    awaited: Awaited,
+    is_retried: bool,
+}
+
+impl FetchedToken {
+    fn id(&self) -> TokenId {
+        self.awaited.id
+    }
+}
+
+impl Credential for FetchedToken {
+    fn apply(&self, request: &mut dyn Headers) -> Result<Applied, Reason> {
+        let held = self.token.held();
+        let Some(held) = held.as_ref() else { return Ok(Applied::Awaits(self.awaited)) };
+        request.set(AUTHORIZATION.as_str(), held.authorization.expose().as_bytes());
+        Ok(Applied::Injected(Some(SentToken { id: self.id(), generation: held.generation })))
+    }
+
+    fn header_names(&self) -> &[HeaderName] {
+        const NAMES: &[HeaderName] = &[AUTHORIZATION];
+        NAMES
+    }
+
+    fn is_retried(&self) -> bool {
+        self.is_retried
+    }
+}

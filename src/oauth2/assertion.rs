@@ -1,0 +1,165 @@
+//! The assertion by which a client proves who it is (RFC 7523 §3), a signed JWT (RFC 7515).
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit, Mac};
+use serde::Serialize;
+use sha2::Sha256;
+
+use super::private_key::{Algorithm, PrivateKey};
+use super::{Sign, cannot_sign};
+use crate::secret::Secret;
+use crate::time::Time;
+use crate::token::Failure;
+
+/// It is used at once, and once.
+const LIFETIME: Duration = Duration::from_secs(60);
+
+/// What assertions are made of.
+#[derive(Debug)]
+pub struct Assertion {
+    /// What they are signed with.
+    pub key: SigningKey,
+    /// Whom they are for: the token URL or the issuer, as the server wants it.
+    pub audience: String,
+}
+
+/// What an assertion is signed with.
+#[derive(Debug)]
+pub enum SigningKey {
+    /// The client's secret: `client_secret_jwt`, HS256.
+    Secret(Secret),
+    /// A private key: `private_key_jwt`, with the name that the server knows its public half by.
+    Private(PrivateKey, Option<String>),
+}
+
+#[derive(Serialize)]
+struct Header<'a> {
+    alg: &'a str,
+    typ: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kid: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Claims<'a> {
+    iss: &'a str,
+    sub: &'a str,
+    aud: &'a str,
+    jti: String,
+    iat: u64,
+    exp: u64,
+}
+
+impl Assertion {
+    /// An assertion that this is the client `id`. `random` must not come twice.
+    ///
+    /// # Errors
+    /// If the private key cannot sign.
+    pub fn sign(&self, id: &str, now: Time, random: [u64; 2], sign: Sign<'_>) -> Result<Secret, Failure> {
+        let (alg, kid) = match &self.key {
+            SigningKey::Secret(_) => ("HS256", None),
+            SigningKey::Private(key, kid) => (key.algorithm().name(), kid.as_deref()),
+        };
+        let header = Header { alg, typ: "JWT", kid };
+        let [high, low] = random;
+        let claims = Claims {
+            iss: id,
+            sub: id,
+            aud: &self.audience,
+            jti: format!("{high:016x}{low:016x}"),
+            iat: now.as_secs(),
+            exp: now.after(LIFETIME).as_secs(),
+        };
+        let input = format!("{}.{}", encode(&header), encode(&claims));
+        let signature = match &self.key {
+            SigningKey::Secret(secret) => hs256(secret, input.as_bytes()),
+            SigningKey::Private(key, _) => {
+                let signature = sign(key.pem(), input.as_bytes()).map_err(|why| cannot_sign(&why))?;
+                match key.algorithm() {
+                    Algorithm::Rs256 => signature,
+                    Algorithm::Es256 => raw_ecdsa(&signature).ok_or_else(|| cannot_sign("no ECDSA signature"))?,
+                }
+            }
+        };
+        Ok(Secret::new(format!("{input}.{}", URL_SAFE_NO_PAD.encode(signature))))
+    }
+
+    /// The name of the method.
+    pub fn name(&self) -> &'static str {
+        match self.key {
+            SigningKey::Secret(_) => "client_secret_jwt",
+            SigningKey::Private(..) => "private_key_jwt",
+        }
+    }
+
+    /// What they are signed with, as text.
+    pub fn secret(&self) -> &Secret {
+        match &self.key {
+            SigningKey::Secret(secret) => secret,
+            SigningKey::Private(key, _) => key.pem(),
+        }
+    }
+}
+
+fn encode(part: &impl Serialize) -> String {
+    URL_SAFE_NO_PAD.encode(serde_json::to_vec(part).unwrap_or_default())
+}
+
+fn hs256(secret: &Secret, input: &[u8]) -> Vec<u8> {
+    // HMAC takes a key of any length.
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()) else { return Vec::new() };
+    mac.update(input);
+    mac.finalize().into_bytes().to_vec()
+}
+
+/// Makes r‖s, of 32 bytes each (RFC 7518 §3.4), of a signature in DER: a sequence of two integers.
+fn raw_ecdsa(der: &[u8]) -> Option<Vec<u8>> {
+    let [0x30, length, integers @ ..] = der else { return None };
+    if usize::from(*length) != integers.len() {
+        return None;
+    }
+    let (r, rest) = integer(integers)?;
+    let (s, rest) = integer(rest)?;
+    if !rest.is_empty() {
+        return None;
+    }
+    let mut raw = vec![0; 32usize.checked_sub(r.len())?];
+    raw.extend_from_slice(r);
+    raw.resize(raw.len() + 32usize.checked_sub(s.len())?, 0);
+    raw.extend_from_slice(s);
+    Some(raw)
+}
+
+/// The value of the integer that `der` begins with, without leading zeros, and what is behind it.
+fn integer(der: &[u8]) -> Option<(&[u8], &[u8])> {
+    let [0x02, length, rest @ ..] = der else { return None };
+    let (mut value, rest) = rest.split_at_checked(usize::from(*length))?;
+    while let [0, less @ ..] = value {
+        value = less;
+    }
+    Some((value, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::raw_ecdsa;
+
+    #[test]
+    fn an_ecdsa_signature_in_der_becomes_two_numbers_of_32_bytes() {
+        let full = [&[0x30, 70, 0x02, 33, 0][..], &[0x80; 32], &[0x02, 33, 0], &[0xff; 32]].concat();
+        assert_eq!(raw_ecdsa(&full).unwrap(), [[0x80; 32], [0xff; 32]].concat());
+        let short = [0x30, 7, 0x02, 1, 5, 0x02, 2, 1, 2];
+        let mut expected = [0; 64];
+        expected[31] = 5;
+        expected[62] = 1;
+        expected[63] = 2;
+        assert_eq!(raw_ecdsa(&short).unwrap(), expected);
+        let long = [&[0x30, 38, 0x02, 33][..], &[1; 33], &[0x02, 1, 1]].concat();
+        for broken in [&[][..], &[0x30], &[0x30, 3, 0x02, 1, 5], &[0x30, 4, 0x02, 1, 5, 0], &short[..8], &long] {
+            assert_eq!(raw_ecdsa(broken), None, "{broken:?}");
+        }
+    }
+}

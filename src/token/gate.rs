@@ -1,0 +1,86 @@
+//! How many fetches one token server sees at once from all VMs of an Envoy process.
+//!
+//! The gate lies in shared data, one for each cluster that token servers are reached by, so that a slow
+//! server holds up no other.
+
+use std::time::Duration;
+
+use prost::Message;
+
+use crate::time::Time;
+
+/// How many may fetch at once.
+pub const WIDTH: usize = 8;
+
+/// Nobody stays inside for longer.
+const LONGEST_STAY: Duration = Duration::from_secs(120);
+
+/// Who is fetching.
+#[derive(Clone, PartialEq, Message)]
+pub struct Gate {
+    #[prost(message, repeated, tag = "1")]
+    inside: Vec<Inside>,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+struct Inside {
+    #[prost(fixed64, tag = "1")]
+    who: u64,
+    /// Whoever it is, is taken for dead after this; milliseconds since 1970.
+    #[prost(uint64, tag = "2")]
+    until: u64,
+}
+
+impl Gate {
+    /// Lets `who` in for at most `timeout`, if there is room.
+    pub fn enter(&mut self, who: u64, now: Time, timeout: Duration) -> bool {
+        self.inside.retain(|inside| Time::from_millis(inside.until).is_pending(now, LONGEST_STAY));
+        let has_room = self.inside.len() < WIDTH;
+        if has_room {
+            self.inside.push(Inside { who, until: now.after(timeout.min(LONGEST_STAY)).as_millis() });
+        }
+        has_room
+    }
+
+    /// `who` is done. Says whether it was inside.
+    pub fn leave(&mut self, who: u64) -> bool {
+        let before = self.inside.len();
+        self.inside.retain(|inside| inside.who != who);
+        self.inside.len() < before
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use prost::Message;
+
+    use super::{Gate, WIDTH};
+    use crate::time::Time;
+
+    const NOW: Time = Time::NOON;
+    const TIMEOUT: Duration = Duration::from_secs(5);
+
+    #[test]
+    fn no_more_than_its_width_are_inside_and_the_dead_do_not_count() {
+        let mut gate = Gate::default();
+        for who in 0..WIDTH as u64 {
+            assert!(gate.enter(who, NOW, TIMEOUT));
+        }
+        assert!(!gate.enter(100, NOW, TIMEOUT));
+        assert!(gate.leave(3) && !gate.leave(3));
+        let mut gate = Gate::decode(gate.encode_to_vec().as_slice()).unwrap();
+        assert!(gate.enter(100, NOW, TIMEOUT) && !gate.enter(101, NOW, TIMEOUT));
+        assert!(gate.enter(101, NOW.after(TIMEOUT), TIMEOUT));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_does_not_close_it() {
+        let mut gate = Gate::default();
+        for who in 0..WIDTH as u64 {
+            gate.enter(who, NOW, TIMEOUT);
+        }
+        assert!(gate.enter(100, NOW.before(Duration::from_secs(600)), TIMEOUT));
+    }
+}

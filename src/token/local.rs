@@ -1,0 +1,130 @@
+//! One token in one VM: whether it is in hand, and who waits for it.
+
+use std::cell::{Cell, Ref, RefCell};
+use std::fmt;
+use std::rc::Rc;
+
+use super::host::{Event, Host};
+use super::record::Record;
+use super::waiting::{Refusal, Waiter};
+use crate::oauth2::{Client, TokenKey};
+use crate::secret::Secret;
+use crate::time::Time;
+
+/// What everything in shared data is called by first.
+const PREFIX: &str = "mcp_upstream_auth";
+
+/// One token in one VM.
+pub struct Token {
+    pub(super) client: Client,
+    pub(super) key: TokenKey,
+    /// The name of the first server that wants it.
+    pub(super) server: Rc<str>,
+    pub(super) held: RefCell<Option<Held>>,
+    pub(super) waiters: RefCell<Vec<Waiter>>,
+    /// When to look at its record again.
+    pub(super) look: Cell<Time>,
+}
+
+/// A token in hand.
+pub struct Held {
+    /// The value of `Authorization`.
+    pub authorization: Secret,
+    /// The token's number; none if it was granted for a client's former secret.
+    pub generation: u64,
+    expires: Time,
+}
+
+impl Token {
+    /// The token that `client` wants, for the server of this name.
+    pub fn new(client: Client, server: Rc<str>) -> Self {
+        let key = client.key();
+        Self { client, key, server, held: RefCell::default(), waiters: RefCell::default(), look: Cell::default() }
+    }
+
+    /// The token, if it is in hand.
+    pub fn held(&self) -> Ref<'_, Option<Held>> {
+        self.held.borrow()
+    }
+
+    /// The key of its record in shared data.
+    pub(super) fn record(&self) -> String {
+        format!("{PREFIX}.token.{}", self.key.as_str())
+    }
+
+    /// The key of the gate before its token server.
+    pub(super) fn gate(&self) -> String {
+        format!("{PREFIX}.gate.{}", self.client.endpoint.cluster)
+    }
+
+    /// The key under which the record of the last token is named that was granted whatever the client's secret.
+    pub(super) fn last_granted(&self) -> String {
+        format!("{PREFIX}.last.{}", self.client.lineage().as_str())
+    }
+
+    /// Whether a request waits for it.
+    pub(super) fn is_wanted(&self) -> bool {
+        !self.waiters.borrow().is_empty()
+    }
+
+    /// Takes the token in hand that `record` has, and drops the one that it has no more.
+    pub(super) fn hold(&self, record: &Record, now: Time) {
+        let mut held = self.held.borrow_mut();
+        match record.token() {
+            Some(granted) if granted.is_good(now) => {
+                if held.as_ref().is_none_or(|held| held.generation != record.generation()) {
+                    *held = Some(Held::new(granted.token(), record.generation(), granted.expires()));
+                }
+            }
+            Some(_) => *held = None,
+            // What a former secret was granted serves until the first token of this one.
+            None => *held = held.take().filter(|held| record.generation() == 0 && held.expires > now),
+        }
+    }
+
+    /// When something happens here without a change of the record.
+    pub(super) fn next_event(&self) -> Time {
+        let expires = self.held.borrow().as_ref().map(|held| held.expires);
+        let deadline = self.waiters.borrow().iter().map(|waiter| waiter.deadline).min();
+        expires.into_iter().chain(deadline).min().unwrap_or(Time::NEVER)
+    }
+
+    /// Lets the requests go on that wait for the token of `record`.
+    pub(super) fn serve(&self, record: &Record, now: Time, host: &dyn Host) {
+        if self.held().is_some() {
+            return self.settle(host, |_| Some(Ok(())));
+        }
+        if let Some(granted) = record.token().filter(|granted| granted.is_for_once()) {
+            *self.held.borrow_mut() = Some(Held::new(granted.token(), record.generation(), now));
+            self.settle(host, |waiter| (waiter.since <= granted.at()).then_some(Ok(())));
+            *self.held.borrow_mut() = None;
+        }
+    }
+
+    /// Settles the requests that `choose` gives an outcome.
+    pub(super) fn settle(&self, host: &dyn Host, choose: impl Fn(&Waiter) -> Option<Result<(), Refusal>>) {
+        let waiters = std::mem::take(&mut *self.waiters.borrow_mut());
+        for waiter in waiters {
+            match choose(&waiter) {
+                Some(outcome) => {
+                    host.report(&self.server, Event::Waits(-1));
+                    host.settle(&waiter, outcome);
+                }
+                None => self.waiters.borrow_mut().push(waiter),
+            }
+        }
+    }
+}
+
+impl Held {
+    /// `token` as it is sent.
+    pub(super) fn new(token: &str, generation: u64, expires: Time) -> Self {
+        Self { authorization: Secret::new(format!("Bearer {token}")), generation, expires }
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Token").field("client", &self.client).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,319 @@
+//! One VM's part in it: which tokens it has in hand, which requests wait here, and the fetches that it
+//! makes for all VMs.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use log::{debug, warn};
+
+use super::backoff::part_of;
+use super::gate::Gate;
+use super::host::{Event, Host};
+use super::local::{Held, Token};
+use super::outcome::{Failure, FailureKind, Grant};
+use super::record::{Dropped, Due, Record};
+use super::shared::{create, read, update};
+use super::waiting::{Refusal, Waiter, hopeless};
+use crate::oauth2::{Reply, TokenKey};
+use crate::refusal::Reason;
+use crate::secret::Secret;
+use crate::time::Time;
+
+/// A fetch is taken over if its VM has not said how it ended so long after it should have.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// How soon to look again at a gate that is full.
+const GATE_IS_FULL: Duration = Duration::from_millis(50);
+
+/// How a request that needs a token goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// At once: the token is in hand by now.
+    Ready,
+    /// Not at all.
+    Refused(Refusal),
+    /// [`Host::settle`] will be called for it.
+    Parked,
+}
+
+/// The tokens of one configuration in one VM.
+#[derive(Debug, Default)]
+pub struct Tokens {
+    list: Vec<Rc<Token>>,
+    ids: HashMap<TokenKey, TokenId>,
+    /// The fetches of this VM by the numbers of their calls.
+    fetches: RefCell<HashMap<u32, Fetch>>,
+    queue: Cell<Option<u32>>,
+    /// Whether [`Tokens::run`] will be called at once anyway. To ask anew would put it off.
+    is_woken: Cell<bool>,
+}
+
+/// A token's place in [`Tokens`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TokenId(usize);
+
+/// A fetch under way.
+#[derive(Debug, Clone, Copy)]
+struct Fetch {
+    token: TokenId,
+    /// The name of its claim.
+    who: u64,
+    since: Time,
+}
+
+impl Tokens {
+    /// The place for `token`; if another server wants the same, they share it.
+    pub fn share(&mut self, token: Token) -> (TokenId, Rc<Token>) {
+        if let Some((id, token)) = self.ids.get(&token.key).and_then(|id| Some((*id, self.list.get(id.0)?))) {
+            return (id, Rc::clone(token));
+        }
+        let (id, token) = (TokenId(self.list.len()), Rc::new(token));
+        self.ids.insert(token.key.clone(), id);
+        self.list.push(Rc::clone(&token));
+        (id, token)
+    }
+
+    /// Makes ready while the configuration loads, before there are requests: takes in hand what other
+    /// VMs, or the configuration before this one, have fetched. Nothing is fetched here, as this may be a
+    /// VM that is only to see whether the configuration is right.
+    ///
+    /// # Errors
+    /// If a private key cannot sign: the server's name, and why.
+    pub fn load(&self, host: &dyn Host) -> Result<(), String> {
+        for token in &self.list {
+            let sign = |pem: &Secret, text: &[u8]| host.sign(pem, text);
+            token
+                .client
+                .check_key(&sign)
+                .map_err(|failure| format!("server {:?}: {}", token.server, failure.detail))?;
+            create::<Record>(host, &token.record());
+            create::<Gate>(host, &token.gate());
+            let now = host.now();
+            token.hold(&read(host, &token.record()), now);
+            if token.held().is_none() {
+                self.borrow_from_former_secret(token, now, host);
+            }
+        }
+        if !self.list.is_empty() {
+            self.wake(host);
+        }
+        Ok(())
+    }
+
+    /// Does what is due: takes over what others fetched, fetches, and settles requests.
+    pub fn run(&self, host: &dyn Host) {
+        self.is_woken.set(false);
+        if self.queue.get().is_none() {
+            self.watch(host);
+        }
+        let now = host.now();
+        for (index, token) in self.list.iter().enumerate() {
+            if token.look.get() <= now {
+                self.look(TokenId(index), token, host);
+            }
+        }
+        let next = self.list.iter().map(|token| token.look.get()).min().filter(|next| *next < Time::NEVER);
+        host.wake_after(next.map(|next| next.since(host.now())));
+    }
+
+    /// Another VM says that something changed for the token with this key.
+    pub fn hear(&self, message: &[u8]) {
+        for token in self.list.iter().filter(|token| token.key.as_str().as_bytes() == message) {
+            token.look.set(Time::default());
+        }
+    }
+
+    /// The answer to a call of [`Host::call`]; none if it broke off.
+    pub fn answered(&self, call: u32, reply: Option<Reply<'_>>, host: &dyn Host) {
+        let Some(fetch) = self.fetches.borrow_mut().remove(&call) else { return };
+        let Some(token) = self.get(fetch.token) else { return };
+        let result = match reply {
+            Some(reply) => token.client.read(&reply, host.now()),
+            None => Err(Failure::new(FailureKind::Unavailable, "its answer broke off")),
+        };
+        self.ended(fetch, token, result, host);
+        // Others may have waited for the gate.
+        for token in &self.list {
+            if token.look.get() <= host.now().after(GATE_IS_FULL * 2) {
+                token.look.set(Time::default());
+            }
+        }
+        self.run(host);
+    }
+
+    /// A request wants a token that is not in hand.
+    pub fn wait(&self, id: TokenId, waiter: Waiter, host: &dyn Host) -> Wait {
+        let Some(token) = self.get(id) else { return Wait::Refused(Reason::Internal.into()) };
+        let record: Record = read(host, &token.record());
+        token.hold(&record, waiter.since);
+        if token.held().is_some() {
+            return Wait::Ready;
+        }
+        if let Some(refusal) = hopeless(&record, &waiter, waiter.since) {
+            return Wait::Refused(refusal);
+        }
+        token.waiters.borrow_mut().push(waiter);
+        host.report(&token.server, Event::Waits(1));
+        token.look.set(Time::default());
+        self.wake(host);
+        Wait::Parked
+    }
+
+    /// A request that waited is gone.
+    pub fn forget(&self, id: TokenId, context: u32, host: &dyn Host) {
+        let Some(token) = self.get(id) else { return };
+        let mut waiters = token.waiters.borrow_mut();
+        let before = waiters.len();
+        waiters.retain(|waiter| waiter.context != context);
+        if waiters.len() < before {
+            host.report(&token.server, Event::Waits(-1));
+        }
+    }
+
+    /// The upstream refused the token with this number. Says whether another one is there or on its way.
+    pub fn refused_by_upstream(&self, id: TokenId, generation: u64, host: &dyn Host) -> bool {
+        let Some(token) = self.get(id) else { return false };
+        let (now, random) = (host.now(), host.random());
+        let mut dropped = Dropped::Before;
+        let (record, is_changed) = update(host, &token.record(), |record: &mut Record| {
+            dropped = record.refused_by_upstream(generation, now, random);
+            dropped == Dropped::Now
+        });
+        if generation == 0 {
+            token.held.borrow_mut().take_if(|held| held.generation == 0);
+        }
+        token.hold(&record, now);
+        if is_changed {
+            debug!("mcp-upstream-auth: server {:?} refused its token, which is dropped", token.server);
+            host.report(&token.server, Event::Dropped);
+            self.tell_others(token, &record, host);
+        }
+        token.look.set(Time::default());
+        self.wake(host);
+        dropped != Dropped::Kept
+    }
+
+    /// This configuration is done with: others take over what it was about to fetch.
+    pub fn stop(&self, host: &dyn Host) {
+        let fetches = std::mem::take(&mut *self.fetches.borrow_mut());
+        for fetch in fetches.into_values() {
+            if let Some(token) = self.get(fetch.token) {
+                update(host, &token.gate(), |gate: &mut Gate| gate.leave(fetch.who));
+                let (record, _) = update(host, &token.record(), |record: &mut Record| record.abandon(fetch.who));
+                self.tell_others(token, &record, host);
+            }
+        }
+        for (token, queue) in self.list.iter().zip(std::iter::repeat(self.queue.get())) {
+            update(host, &token.record(), |record: &mut Record| queue.is_some_and(|queue| record.unwatch(queue)));
+        }
+    }
+
+    fn get(&self, id: TokenId) -> Option<&Rc<Token>> {
+        self.list.get(id.0)
+    }
+
+    fn wake(&self, host: &dyn Host) {
+        if !self.is_woken.replace(true) {
+            host.wake_after(Some(Duration::ZERO));
+        }
+    }
+
+    fn watch(&self, host: &dyn Host) {
+        let Some(queue) = host.make_queue() else { return };
+        self.queue.set(Some(queue));
+        for token in &self.list {
+            update(host, &token.record(), |record: &mut Record| record.watch(queue));
+        }
+    }
+
+    fn tell_others(&self, token: &Token, record: &Record, host: &dyn Host) {
+        for queue in record.watchers().iter().filter(|queue| Some(**queue) != self.queue.get()) {
+            host.tell(*queue, token.key.as_str());
+        }
+    }
+
+    fn look(&self, id: TokenId, token: &Token, host: &dyn Host) {
+        let now = host.now();
+        let mut record: Record = read(host, &token.record());
+        if record.due(now, token.is_wanted()) == Due::Now {
+            self.fetch(id, token, now, host);
+            record = read(host, &token.record());
+        }
+        token.hold(&record, now);
+        token.serve(&record, now, host);
+        token.settle(host, |waiter| hopeless(&record, waiter, now).map(Err));
+        let next = match record.due(now, token.is_wanted()) {
+            Due::Now => now.after(GATE_IS_FULL + part_of(GATE_IS_FULL, host.random())),
+            Due::At(time) => time,
+            Due::OnDemand => Time::NEVER,
+        };
+        token.look.set(next.min(token.next_event()));
+    }
+
+    /// Fetches the token if there is room at the gate and nobody else does.
+    fn fetch(&self, id: TokenId, token: &Token, now: Time, host: &dyn Host) {
+        let fetch = Fetch { token: id, who: host.random(), since: now };
+        let timeout = token.client.timeout + GRACE;
+        let (_, has_entered) = update(host, &token.gate(), |gate: &mut Gate| gate.enter(fetch.who, now, timeout));
+        if !has_entered {
+            return;
+        }
+        let is_wanted = token.is_wanted();
+        let (_, has_claimed) = update(host, &token.record(), |record: &mut Record| {
+            let is_due = record.due(now, is_wanted) == Due::Now;
+            if is_due {
+                record.claim(fetch.who, now, timeout);
+            }
+            is_due
+        });
+        if !has_claimed {
+            update(host, &token.gate(), |gate: &mut Gate| gate.leave(fetch.who));
+            return;
+        }
+        let sign = |pem: &Secret, text: &[u8]| host.sign(pem, text);
+        let request = token.client.request(now, [host.random(), host.random()], &sign);
+        match request.and_then(|request| host.call(&request)) {
+            Ok(call) => drop(self.fetches.borrow_mut().insert(call, fetch)),
+            Err(failure) => self.ended(fetch, token, Err(failure), host),
+        }
+    }
+
+    fn ended(&self, fetch: Fetch, token: &Token, result: Result<Grant, Failure>, host: &dyn Host) {
+        let (now, random) = (host.now(), host.random());
+        update(host, &token.gate(), |gate: &mut Gate| gate.leave(fetch.who));
+        let (record, is_changed) = update(host, &token.record(), |record: &mut Record| match &result {
+            Ok(grant) => record.granted(fetch.who, grant, now, random),
+            Err(failure) => record.failed(fetch.who, failure, now, random),
+        });
+        let outcome = match &result {
+            Ok(_) => "granted",
+            Err(failure) => failure.kind.name(),
+        };
+        host.report(&token.server, Event::Fetched(outcome, now.since(fetch.since)));
+        if let Err(failure) = &result {
+            warn!(
+                "mcp-upstream-auth: no token for server {:?} from the token server in cluster {:?}: {}",
+                token.server, token.client.endpoint.cluster, failure.detail
+            );
+        }
+        if is_changed {
+            if let Some(granted) = record.token().filter(|_| result.is_ok()) {
+                host.report(&token.server, Event::Expires(granted.expires()));
+                host.write(&token.last_granted(), token.record().as_bytes(), None);
+            }
+            self.tell_others(token, &record, host);
+        }
+        token.look.set(Time::default());
+    }
+
+    /// A client whose secret was replaced goes on with the token that the former one was granted.
+    fn borrow_from_former_secret(&self, token: &Token, now: Time, host: &dyn Host) {
+        let Some((former, _)) = host.read(&token.last_granted()) else { return };
+        let record: Record = read(host, &String::from_utf8_lossy(&former));
+        if let Some(granted) = record.token().filter(|granted| granted.is_good(now)) {
+            *token.held.borrow_mut() = Some(Held::new(granted.token(), 0, granted.expires()));
+        }
+    }
+}

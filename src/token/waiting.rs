@@ -1,0 +1,55 @@
+//! Requests that wait for a token.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::record::{Outlook, Record};
+use crate::filter::Decided;
+use crate::refusal::Reason;
+use crate::selection::ServerId;
+use crate::time::Time;
+
+/// What a request is told that waited in vain.
+const RETRY_SOON: Duration = Duration::from_secs(1);
+
+/// A request that Envoy holds back until its token is there.
+#[derive(Debug)]
+pub struct Waiter {
+    /// What Envoy calls it.
+    pub context: u32,
+    /// The server it is for.
+    pub server: ServerId,
+    /// Where the request finds what became of it.
+    pub decided: Rc<Cell<Option<Decided>>>,
+    /// When it began to wait.
+    pub since: Time,
+    /// When it must have an answer.
+    pub deadline: Time,
+}
+
+/// Why a request is refused, and when it may be worth another attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    /// Why.
+    pub reason: Reason,
+    /// How long to wait before, if that is known.
+    pub retry_after: Option<Duration>,
+}
+
+impl From<Reason> for Refusal {
+    fn from(reason: Reason) -> Self {
+        Self { reason, retry_after: None }
+    }
+}
+
+/// Why this request will get no token in time, if that is certain.
+pub fn hopeless(record: &Record, waiter: &Waiter, now: Time) -> Option<Refusal> {
+    match record.outlook(now) {
+        Outlook::Failed(kind, retry) if retry > waiter.deadline => {
+            Some(Refusal { reason: kind.reason(), retry_after: Some(retry.since(now)) })
+        }
+        _ if waiter.deadline <= now => Some(Refusal { reason: Reason::TokenTimeout, retry_after: Some(RETRY_SOON) }),
+        _ => None,
+    }
+}

@@ -176,6 +176,11 @@ impl Record {
         }
     }
 
+    /// The kind of the last failure since the last grant.
+    pub fn last_failure(&self) -> Option<FailureKind> {
+        self.failed.map(|failed| failed.kind())
+    }
+
     /// Begins a fetch in the name of `by`, who is taken for dead if it is not over after `timeout`.
     pub fn claim(&mut self, by: u64, now: Time, timeout: Duration) {
         let until = now.after(timeout.min(LONGEST_CLAIM)).as_millis();

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::outcome::FailureKind;
 use super::record::{Outlook, Record};
 use crate::filter::Decided;
 use crate::refusal::Reason;
@@ -49,7 +50,10 @@ pub fn hopeless(record: &Record, waiter: &Waiter, now: Time) -> Option<Refusal> 
         Outlook::Failed(kind, retry) if retry > waiter.deadline => {
             Some(Refusal { reason: kind.reason(), retry_after: Some(retry.since(now)) })
         }
-        _ if waiter.deadline <= now => Some(Refusal { reason: Reason::TokenTimeout, retry_after: Some(RETRY_SOON) }),
+        _ if waiter.deadline <= now => {
+            let reason = record.last_failure().map_or(Reason::TokenTimeout, FailureKind::reason);
+            Some(Refusal { reason, retry_after: Some(RETRY_SOON) })
+        }
         _ => None,
     }
 }

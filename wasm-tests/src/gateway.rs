@@ -1,6 +1,8 @@
 //! Envoy configurations for tests, written as data.
 
+use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -129,6 +131,33 @@ pub fn upstream_auth(plugin: &Value) -> Value {
         "configuration": configuration,
     }});
     http_filter("mcp_upstream_auth", "envoy.extensions.filters.http.wasm.v3.Wasm", wasm)
+}
+
+/// A filter of this name whose configuration Envoy reads from the file at `path`, and again whenever
+/// [`write_filter`] puts another one there.
+pub fn discovered_filter(name: &str, path: &Path) -> Value {
+    json!({"name": name, "config_discovery": {
+        "config_source": {"path_config_source": {"path": path}},
+        "type_urls": ["type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm"],
+    }})
+}
+
+/// Puts `filter` at `path`, for [`discovered_filter`].
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn write_filter(path: &Path, filter: Value) -> io::Result<()> {
+    write_resources(path, &[any("envoy.config.core.v3.TypedExtensionConfig", filter)])
+}
+
+/// Puts `resources` at `path` for Envoy, which watches for a file that is moved to its place.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn write_resources(path: &Path, resources: &[Value]) -> io::Result<()> {
+    let new = path.with_extension("new");
+    std::fs::write(&new, json!({"resources": resources}).to_string())?;
+    std::fs::rename(new, path)
 }
 
 /// A filter that runs this Lua on each request, which it knows as `handle`.

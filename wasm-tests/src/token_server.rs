@@ -1,5 +1,6 @@
 //! A token server that misbehaves on demand, and writes down what it is asked.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -81,6 +82,11 @@ impl TokenServer {
         self.desk.state().behaviour = behaviour;
     }
 
+    /// From now on, answers like this whoever asks for this scope.
+    pub fn behave_for(&self, scope: &str, behaviour: Behaviour) {
+        self.desk.state().by_scope.insert(scope.to_owned(), behaviour);
+    }
+
     /// Keeps all who ask waiting until [`TokenServer::release`].
     pub fn hold(&self) {
         self.desk.is_held.send_replace(true);
@@ -124,6 +130,7 @@ struct Desk {
 #[derive(Debug)]
 struct State {
     behaviour: Behaviour,
+    by_scope: HashMap<String, Behaviour>,
     asked: Vec<Asked>,
     granted: usize,
     at_once: usize,
@@ -133,7 +140,8 @@ struct State {
 impl Default for Desk {
     fn default() -> Self {
         let behaviour = Behaviour::Grants(json!(3600));
-        let state = State { behaviour, asked: Vec::new(), granted: 0, at_once: 0, most_at_once: 0 };
+        let state =
+            State { behaviour, by_scope: HashMap::new(), asked: Vec::new(), granted: 0, at_once: 0, most_at_once: 0 };
         Self { state: Mutex::new(state), is_held: watch::Sender::new(false), arrivals: watch::Sender::new(0) }
     }
 }
@@ -154,6 +162,13 @@ impl Desk {
     }
 }
 
+impl State {
+    fn behaviour_for(&self, index: usize) -> Behaviour {
+        let scope = self.asked.get(index).map(|asked| asked.parameter("scope").concat()).unwrap_or_default();
+        self.by_scope.get(&scope).unwrap_or(&self.behaviour).clone()
+    }
+}
+
 impl Service for Desk {
     async fn answer(&self, request: Request<Incoming>) -> Answer {
         let head = Arrival::of(&request);
@@ -164,7 +179,7 @@ impl Service for Desk {
         let _ = self.is_held.subscribe().wait_for(|is_held| !is_held).await;
         let mut state = self.state();
         state.at_once -= 1;
-        let (status, body) = match state.behaviour.clone() {
+        let (status, body) = match state.behaviour_for(index) {
             Behaviour::Answers(status, headers, body) => return with_headers(answer(status, body), headers),
             Behaviour::Truncates => return truncated(),
             Behaviour::Says(status, body) => (status, body),

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 use wasm_tests::client::{PATIENCE, Protocol};
 use wasm_tests::envoy::{Envoy, Options, binary};
-use wasm_tests::gateway::{Gateway, LISTENER, cluster, upstream_auth};
+use wasm_tests::gateway::{Gateway, LISTENER, cluster, upstream_auth, write_resources};
 use wasm_tests::upstream::Upstream;
 
 use crate::fixture::{Fixture, TestRequest, run, running};
@@ -24,10 +24,7 @@ fn with_listener_at(path: &Path, upstream: std::net::SocketAddr, token: &str) ->
     let mut config: Value = serde_json::from_str(&gateway.config()).unwrap();
     let mut listener = config["static_resources"]["listeners"].take()[0].take();
     listener["@type"] = json!("type.googleapis.com/envoy.config.listener.v3.Listener");
-    // Envoy watches for a file that is moved to this place.
-    let new = path.with_extension("new");
-    std::fs::write(&new, json!({"resources": [listener]}).to_string()).unwrap();
-    std::fs::rename(new, path).unwrap();
+    write_resources(path, &[listener]).unwrap();
     config["node"] = json!({"id": "test", "cluster": "test"});
     config["dynamic_resources"] = json!({"lds_config": {"path_config_source": {"path": path}}});
     config

@@ -1,6 +1,10 @@
 //! `OAUTH2` in the real Envoy, against a token server that misbehaves on demand.
 
+mod answers;
 mod fetching;
+mod refresh;
+mod replaced;
+mod upstream_refuses;
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,12 +1,14 @@
-//! The built-in MCP server of `make run`: what it listens on and what it demands of whom.
+//! The built-in servers of `make run`: what they listen on and what they demand of whom.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::SocketAddr;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::mcp_server::Demand;
+use crate::token_server::{Behaviour, Issued, TokenServer};
 
 /// Where `envoy/envoy.yaml` has its listener.
 pub const GATEWAY: SocketAddr = SocketAddr::new(LOOPBACK, 10000);
@@ -17,18 +19,37 @@ pub const ADMIN: SocketAddr = SocketAddr::new(LOOPBACK, 9901);
 /// Where `envoy/envoy.yaml` expects the MCP server.
 pub const MCP_SERVER: SocketAddr = SocketAddr::new(LOOPBACK, 10001);
 
+/// Where `envoy/envoy.yaml` expects the token server.
+pub const TOKEN_SERVER: SocketAddr = SocketAddr::new(LOOPBACK, 10002);
+
 const LOOPBACK: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
 /// The secrets that `envoy/envoy.yaml` takes from the environment. They open nothing but the built-in server.
-pub const SECRETS: [(&str, &str); 4] = [
+pub const SECRETS: [(&str, &str); 5] = [
     ("GITHUB_TOKEN", "demo-github-token"),
     ("LEGACY_PASSWORD", "demo-legacy-password"),
     ("KEYED_KEY", "demo-keyed-key"),
     ("CUSTOM_KEY", "demo-custom-key"),
+    ("CLIENT_SECRET", "demo-client-secret"),
 ];
 
-/// The servers of `envoy/envoy.yaml`, and what the built-in one demands in the place of each.
-pub fn servers() -> [(&'static str, Demand); 5] {
+/// How long the tokens live, in seconds: short enough to see one replaced.
+const LIFETIME: u64 = 60;
+
+/// Starts the token server, which knows one client.
+///
+/// # Errors
+/// If the address cannot be had.
+pub async fn start_token_server(address: SocketAddr) -> io::Result<TokenServer> {
+    let tokens = TokenServer::start(address).await?;
+    tokens.demand(format!("Basic {}", STANDARD.encode("odock:demo-client-secret")));
+    tokens.behave(Behaviour::Grants(LIFETIME.into()));
+    Ok(tokens)
+}
+
+/// The servers of `envoy/envoy.yaml`, and what the built-in one demands in the place of each; `issued` are the
+/// tokens that the token server issues.
+pub fn servers(issued: &Issued) -> [(&'static str, Demand); 6] {
     let header = |name: &str, value: String| (name.to_owned(), value);
     let basic = STANDARD.encode("odock:demo-legacy-password");
     [
@@ -36,6 +57,7 @@ pub fn servers() -> [(&'static str, Demand); 5] {
         ("legacy", Demand::Headers(vec![header("authorization", format!("Basic {basic}"))])),
         ("keyed", Demand::Query("api_key".to_owned(), "demo-keyed-key".to_owned())),
         ("open", Demand::Nothing),
+        ("fetched", Demand::TokenOf(issued.clone())),
         (
             "custom",
             Demand::Headers(vec![
@@ -47,6 +69,6 @@ pub fn servers() -> [(&'static str, Demand); 5] {
 }
 
 /// The demands by host, as the MCP server takes them.
-pub fn demands() -> HashMap<String, Demand> {
-    servers().into_iter().map(|(name, demand)| (format!("{name}.example"), demand)).collect()
+pub fn demands(issued: &Issued) -> HashMap<String, Demand> {
+    servers(issued).into_iter().map(|(name, demand)| (format!("{name}.example"), demand)).collect()
 }

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{Request, Response, StatusCode};
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
@@ -22,6 +22,7 @@ use tokio_util::sync::DropGuard;
 
 use crate::arrival::{Arrival, authority_of};
 use crate::serve::{Answer, Listening, Service, serve};
+use crate::token_server::Issued;
 use tools::{Tools, World};
 
 /// How many arrivals a slow listener may lag behind.
@@ -37,13 +38,15 @@ pub struct McpServer {
 }
 
 /// The credential that a host wants to see before it serves a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Demand {
     /// Serves everybody.
     Nothing,
     /// These headers, each exactly once with exactly this value: a second one beside it would be a
     /// credential that the proxy failed to strip.
     Headers(Vec<(String, String)>),
+    /// `Authorization: Bearer` with a token that a token server issued.
+    TokenOf(Issued),
     /// The same for a parameter of the query, compared after decoding.
     Query(String, String),
 }
@@ -91,6 +94,11 @@ impl Demand {
                 let mut presented = request.headers().get_all(name).iter();
                 presented.next().is_some_and(|first| first == value.as_str()) && presented.next().is_none()
             }),
+            Self::TokenOf(issued) => {
+                let mut presented = request.headers().get_all(AUTHORIZATION).iter();
+                let token = presented.next().and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+                token.is_some_and(|token| issued.has(token)) && presented.next().is_none()
+            }
             Self::Query(name, value) => {
                 let query = request.uri().query().unwrap_or_default();
                 let mut presented = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == name);

@@ -87,6 +87,21 @@ impl TokenServer {
         self.desk.state().by_scope.insert(scope.to_owned(), behaviour);
     }
 
+    /// From now on, refuses whoever does not bring this `Authorization`.
+    pub fn demand(&self, authorization: String) {
+        self.desk.state().demanded = Some(authorization);
+    }
+
+    /// The tokens it issues.
+    pub fn issued(&self) -> Issued {
+        Issued(Arc::clone(&self.desk))
+    }
+
+    /// Tells how many requests have arrived, whenever there is another.
+    pub fn subscribe(&self) -> watch::Receiver<usize> {
+        self.desk.arrivals.subscribe()
+    }
+
     /// Keeps all who ask waiting until [`TokenServer::release`].
     pub fn hold(&self) {
         self.desk.is_held.send_replace(true);
@@ -119,6 +134,17 @@ impl TokenServer {
     }
 }
 
+/// The tokens that a server has issued.
+#[derive(Clone, Debug)]
+pub struct Issued(Arc<Desk>);
+
+impl Issued {
+    /// Whether `token` is one of them.
+    pub fn has(&self, token: &str) -> bool {
+        self.0.state().asked.iter().any(|asked| asked.token.as_deref() == Some(token))
+    }
+}
+
 /// What the server remembers.
 #[derive(Debug)]
 struct Desk {
@@ -131,6 +157,8 @@ struct Desk {
 struct State {
     behaviour: Behaviour,
     by_scope: HashMap<String, Behaviour>,
+    /// The `Authorization` that whoever asks must have.
+    demanded: Option<String>,
     asked: Vec<Asked>,
     granted: usize,
     at_once: usize,
@@ -140,8 +168,15 @@ struct State {
 impl Default for Desk {
     fn default() -> Self {
         let behaviour = Behaviour::Grants(json!(3600));
-        let state =
-            State { behaviour, by_scope: HashMap::new(), asked: Vec::new(), granted: 0, at_once: 0, most_at_once: 0 };
+        let state = State {
+            behaviour,
+            by_scope: HashMap::new(),
+            demanded: None,
+            asked: Vec::new(),
+            granted: 0,
+            at_once: 0,
+            most_at_once: 0,
+        };
         Self { state: Mutex::new(state), is_held: watch::Sender::new(false), arrivals: watch::Sender::new(0) }
     }
 }
@@ -164,8 +199,12 @@ impl Desk {
 
 impl State {
     fn behaviour_for(&self, index: usize) -> Behaviour {
-        let scope = self.asked.get(index).map(|asked| asked.parameter("scope").concat()).unwrap_or_default();
-        self.by_scope.get(&scope).unwrap_or(&self.behaviour).clone()
+        let Some(asked) = self.asked.get(index) else { return self.behaviour.clone() };
+        let presented = asked.head.header("authorization");
+        if self.demanded.as_ref().is_some_and(|demanded| presented != [demanded.as_str()]) {
+            return Behaviour::Says(StatusCode::UNAUTHORIZED, json!({"error": "invalid_client"}));
+        }
+        self.by_scope.get(&asked.parameter("scope").concat()).unwrap_or(&self.behaviour).clone()
     }
 }
 

@@ -1,7 +1,8 @@
-//! `make run`: a real Envoy with the filter, a built-in MCP server that demands credentials, and a look
-//! at what arrives there.
+//! `make run`: a real Envoy with the filter, a built-in MCP server that demands credentials, a built-in token
+//! server, and a look at what arrives at both.
 
 use std::error::Error;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -17,6 +18,7 @@ use wasm_tests::demo;
 use wasm_tests::envoy::{Envoy, Options};
 use wasm_tests::mcp_server::McpServer;
 use wasm_tests::repository;
+use wasm_tests::token_server::TokenServer;
 
 /// A whole MCP conversation of revision 2026-07-28: one POST, no session.
 const HEADERS: [(&str, &str); 6] = [
@@ -49,26 +51,38 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Runs `envoy/envoy.yaml` with the built-in MCP server behind it.
+/// Runs `envoy/envoy.yaml` with the built-in servers behind it.
 async fn run_demo() -> Result<(), Failure> {
-    let server = McpServer::start(demo::MCP_SERVER, demo::demands()).await;
+    let tokens = demo::start_token_server(demo::TOKEN_SERVER).await;
+    let tokens =
+        tokens.map_err(|error| format!("the token server cannot listen on {}: {error}", demo::TOKEN_SERVER))?;
+    let server = McpServer::start(demo::MCP_SERVER, demo::demands(&tokens.issued())).await;
     let server = server.map_err(|error| format!("the MCP server cannot listen on {}: {error}", demo::MCP_SERVER))?;
     let envoy = start(&repository().join("envoy/envoy.yaml"), &demo::SECRETS).await?;
     println!("Envoy is ready at http://{}, its admin interface at http://{}", demo::GATEWAY, envoy.admin());
-    println!("Behind it are five MCP servers: {}\n", demo::servers().map(|(name, _)| name).join(", "));
-    println!("Try this (any of the five in place of github-mcp); the key is the caller's, and no server takes it:\n");
+    let names = demo::servers(&tokens.issued()).map(|(name, _)| name).join(", ");
+    println!("Behind it are six MCP servers: {names}\n");
+    println!("Try this (any of the six in place of github-mcp); the key is the caller's, and no server takes it:\n");
     println!("{}\n", curl());
 
     let arrivals = server.subscribe();
     let reply = send(demo::GATEWAY, Protocol::Http1, request()?).await?;
     println!("It was sent once. The answer:\n\n{} {}\n", reply.status, String::from_utf8_lossy(&reply.body));
-    println!("What the MCP server saw arrive, now and from now on (Ctrl-C ends all):\n");
-    until_ended(envoy, print_heads(arrivals)).await
+    println!("What the MCP server (→) and the token server (⇒) saw arrive, now and from now on (Ctrl-C ends all):\n");
+    let watch = async {
+        tokio::join!(print_token_requests(&tokens), print_heads(arrivals));
+    };
+    until_ended(envoy, watch).await
 }
 
-/// Runs a configuration of the user's, with the built-in MCP server where that can listen.
+/// Runs a configuration of the user's, with the built-in servers where they can listen.
 async fn run_config(path: &Path) -> Result<(), Failure> {
-    let server = McpServer::start(demo::MCP_SERVER, demo::demands()).await;
+    // Without its own place, nobody asks it, and a free one does.
+    let tokens = match demo::start_token_server(demo::TOKEN_SERVER).await {
+        Ok(tokens) => tokens,
+        Err(_) => demo::start_token_server(SocketAddr::new(demo::TOKEN_SERVER.ip(), 0)).await?,
+    };
+    let server = McpServer::start(demo::MCP_SERVER, demo::demands(&tokens.issued())).await;
     let envoy = start(path, &[]).await?;
     println!("Envoy is ready with {}, its admin interface at http://{}", path.display(), envoy.admin());
     match server {
@@ -77,7 +91,10 @@ async fn run_config(path: &Path) -> Result<(), Failure> {
                 "The built-in MCP server listens on {}; this is what arrives there (Ctrl-C ends all):\n",
                 server.address()
             );
-            until_ended(envoy, print_heads(server.subscribe())).await
+            let watch = async {
+                tokio::join!(print_token_requests(&tokens), print_heads(server.subscribe()));
+            };
+            until_ended(envoy, watch).await
         }
         Err(error) => {
             println!("The built-in MCP server is not there, {}: {error} (Ctrl-C ends Envoy)", demo::MCP_SERVER);
@@ -118,9 +135,24 @@ async fn stop(mut envoy: Envoy) -> Result<(), Failure> {
 async fn print_heads(mut arrivals: Receiver<Arrival>) {
     loop {
         match arrivals.recv().await {
-            Ok(arrival) => println!("{}", head(&arrival)),
+            Ok(arrival) => println!("{}", head('→', &arrival)),
             Err(RecvError::Lagged(count)) => println!("  ({count} more, too many to show)\n"),
             Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+async fn print_token_requests(tokens: &TokenServer) {
+    let mut arrivals = tokens.subscribe();
+    let mut printed = 0;
+    loop {
+        for asked in tokens.asked().iter().skip(printed) {
+            let form: Vec<_> = asked.form.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            println!("{}  {}\n", head('⇒', &asked.head), form.join("  "));
+            printed += 1;
+        }
+        if arrivals.changed().await.is_err() {
+            return;
         }
     }
 }
@@ -141,8 +173,8 @@ fn request() -> Result<Request<Full<Bytes>>, Failure> {
 }
 
 /// The head of a request as HTTP/1.1 writes it.
-fn head(arrival: &Arrival) -> String {
-    let mut text = format!("  {} {}\n", arrival.method, arrival.path_and_query);
+fn head(arrow: char, arrival: &Arrival) -> String {
+    let mut text = format!("{arrow} {} {}\n", arrival.method, arrival.path_and_query);
     for (name, value) in &arrival.headers {
         text.push_str(&format!("  {name}: {}\n", String::from_utf8_lossy(value)));
     }

@@ -7,6 +7,7 @@ use wasm_tests::demo;
 use wasm_tests::envoy::{Envoy, Options};
 use wasm_tests::mcp_server::McpServer;
 use wasm_tests::repository;
+use wasm_tests::token_server::TokenServer;
 
 use crate::fixture::{run, running};
 use crate::mcp_client::{Era, converse};
@@ -15,15 +16,23 @@ use crate::mcp_client::{Era, converse};
 struct Shipped {
     envoy: Envoy,
     server: McpServer,
+    tokens: TokenServer,
     gateway: SocketAddr,
 }
 
 impl Shipped {
     async fn start(config: &str, listener: &str, options: &Options<'_>) -> Self {
-        let server = McpServer::start(SocketAddr::from(([127, 0, 0, 1], 0)), demo::demands()).await.unwrap();
+        let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+        let tokens = demo::start_token_server(any_port).await.unwrap();
+        let server = McpServer::start(any_port, demo::demands(&tokens.issued())).await.unwrap();
         let mut config = config.to_owned();
         let ports =
             [(demo::GATEWAY.port(), 0), (demo::ADMIN.port(), 0), (demo::MCP_SERVER.port(), server.address().port())];
+        if config.contains("OAUTH2") {
+            let (shipped, free) = (demo::TOKEN_SERVER.port(), tokens.address().port());
+            assert_eq!(config.matches(&shipped.to_string()).count(), 2, "{config}");
+            config = config.replace(&shipped.to_string(), &free.to_string());
+        }
         for (shipped, free) in ports {
             let port = format!("port_value: {shipped} ");
             assert!(config.contains(&port), "no {port}in\n{config}");
@@ -31,7 +40,7 @@ impl Shipped {
         }
         let envoy = running(&config, options).await;
         let gateway = envoy.listener(listener).await.unwrap();
-        Self { envoy, server, gateway }
+        Self { envoy, server, tokens, gateway }
     }
 }
 
@@ -45,7 +54,7 @@ fn envoy_yaml_serves_all_its_servers() {
         let config = std::fs::read_to_string(repository().join("envoy/envoy.yaml")).unwrap();
         let mut shipped = Shipped::start(&config, "gateway", &options()).await;
         let theirs = [("authorization", "Bearer theirs"), ("x-api-key", "theirs"), ("x_api_key", "theirs")];
-        for (name, _) in demo::servers() {
+        for (name, _) in demo::servers(&shipped.tokens.issued()) {
             for (era, protocol) in [(Era::Sessions, Protocol::Http1), (Era::Stateless, Protocol::Http2)] {
                 let url = format!("http://{}/{name}/mcp?api_key=theirs", shipped.gateway);
                 let transcript = converse(&url, &theirs, protocol, era).await.unwrap();
@@ -62,6 +71,10 @@ fn envoy_yaml_serves_all_its_servers() {
             }
         }
         assert_metrics(&shipped.envoy).await;
+        let asked = shipped.tokens.asked();
+        assert_eq!(asked.len(), 1);
+        assert_eq!(asked[0].parameter("scope"), ["mcp:tools"]);
+        assert_eq!(asked[0].parameter("resource"), ["http://fetched.example/mcp"]);
         let arrived = shipped.server.arrivals().len();
         let trace = "TRACE /github-mcp/mcp HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n";
         let answer = send_raw(shipped.gateway, trace.as_bytes()).await.unwrap();
@@ -78,13 +91,20 @@ fn envoy_yaml_serves_all_its_servers() {
 /// The tags of the shipped configuration make labels of outcome and server.
 async fn assert_metrics(envoy: &Envoy) {
     let metrics = envoy.admin_get("/stats/prometheus").await.unwrap();
-    for (outcome, server) in
-        [("injected", "github-mcp"), ("injected", "keyed"), ("injected", "custom.example"), ("stripped", "open")]
-    {
-        let series = format!(r#"mcp_upstream_auth_requests{{outcome="{outcome}",server="{server}"}}"#);
-        let line = metrics.lines().find(|line| line.starts_with(&series));
-        let count = line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
-        assert!(count.is_some_and(|count| count >= 10), "{series}: {line:?}");
+    for (series, least) in [
+        (r#"requests{outcome="injected",server="github-mcp"}"#, 10),
+        (r#"requests{outcome="injected",server="keyed"}"#, 10),
+        (r#"requests{outcome="injected",server="fetched"}"#, 10),
+        (r#"requests{outcome="injected",server="custom.example"}"#, 10),
+        (r#"requests{outcome="stripped",server="open"}"#, 10),
+        (r#"token_fetches{outcome="granted",server="fetched"}"#, 1),
+        // Envoy merges histograms every few seconds only.
+        (r#"token_fetch_ms_count{server="fetched"}"#, 0),
+        (r#"token_expires_at_seconds{server="fetched"}"#, 1_700_000_000),
+    ] {
+        let line = metrics.lines().find_map(|line| line.strip_prefix("mcp_upstream_auth_")?.strip_prefix(series));
+        let count = line.and_then(|line| line.trim().parse::<u64>().ok());
+        assert!(count.is_some_and(|count| count >= least), "{series}: {line:?}");
     }
 }
 
@@ -115,7 +135,8 @@ fn the_configuration_in_the_readme_serves_an_mcp_server() {
         assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
         assert!(shipped.server.arrivals().iter().all(|arrival| arrival.method != "TRACE"));
         // The pieces that the README adds to it.
-        let [tls, stats] = [&blocks[1], &blocks[2]];
+        let tls = blocks.iter().find(|block| block.starts_with("    transport_socket")).unwrap();
+        let stats = blocks.iter().find(|block| block.starts_with("stats_config")).unwrap();
         assert!(tls.contains("UpstreamTlsContext") && stats.contains("stats_tags"));
         let tls = tls.replace("/etc/ssl/certs/ca-certificates.crt", authorities());
         Shipped::start(&format!("{complete}{tls}{stats}"), "mcp", &options()).await;

@@ -4,6 +4,7 @@ mod answers;
 mod fetching;
 mod refresh;
 mod replaced;
+mod secrecy;
 mod upstream_refuses;
 
 use std::net::SocketAddr;

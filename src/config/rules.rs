@@ -41,8 +41,8 @@ pub fn host(text: &str) -> Result<String, &'static str> {
 /// An `http` or `https` URL, taken apart.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Url {
-    /// Whether it is `https`.
-    pub is_secure: bool,
+    /// `https` or `http`.
+    pub scheme: &'static str,
     /// `host[:port]`, as it is written.
     pub authority: String,
     /// The host without its port.
@@ -58,9 +58,9 @@ pub struct Url {
 pub fn url(text: &str) -> Result<Url, &'static str> {
     const RULE: &str = "must be an https URL, such as https://auth.example.com/oauth/token, without user or fragment";
     let uri: Uri = text.parse().map_err(|_| RULE)?;
-    let is_secure = match uri.scheme_str() {
-        Some("https") => true,
-        Some("http") => false,
+    let scheme = match uri.scheme_str() {
+        Some("https") => "https",
+        Some("http") => "http",
         _ => return Err(RULE),
     };
     let authority = host(uri.authority().ok_or(RULE)?.as_str()).map_err(|_| RULE)?;
@@ -69,7 +69,7 @@ pub fn url(text: &str) -> Result<Url, &'static str> {
     }
     let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-    Ok(Url { is_secure, authority, host: uri.host().ok_or(RULE)?.to_owned(), path })
+    Ok(Url { scheme, authority, host: uri.host().ok_or(RULE)?.to_owned(), path })
 }
 
 /// Whether `host` is this machine: `localhost` or a loopback address (RFC 8252 §7.3).

@@ -106,6 +106,7 @@ macro_rules! kinds {
             clippy::upper_case_acronyms,
             reason = "a variant is called as its `type` is written"
         )]
+        #[allow(clippy::large_enum_variant, reason = "it lives until it is compiled, and there is one at a time")]
         #[cfg_attr(test, derive(schemars::JsonSchema), schemars(tag = "type"))]
         pub enum Auth {
             $($(#[$docs])* $name($keys),)*

@@ -111,14 +111,14 @@ impl OAuth2 {
         let timeout = self.request_timeout_ms.as_ref().map_or(PATIENCE, Millis::duration);
         let id = id.map(str::to_owned);
         let auth = self.client_auth(checks);
-        let Url { authority, path, .. } = url?;
-        let endpoint = Endpoint { cluster: cluster?, authority, path };
+        let Url { scheme, authority, path, .. } = url?;
+        let endpoint = Endpoint { cluster: cluster?, scheme, authority, path };
         Some(Client { endpoint, id: id?, auth: auth?, parameters: parameters?, timeout })
     }
 
     fn checked_url(&self) -> Result<Url, &'static str> {
         let url = url(&self.token_url)?;
-        if !url.is_secure && !is_loopback(&url.host) && !self.allow_insecure.unwrap_or(false) {
+        if url.scheme != "https" && !is_loopback(&url.host) && !self.allow_insecure.unwrap_or(false) {
             return Err("must be https, as the client's secret goes there; or set allowInsecure");
         }
         Ok(url)

@@ -29,6 +29,8 @@ pub type Sign<'a> = &'a dyn Fn(&Secret, &[u8]) -> Result<Vec<u8>, String>;
 pub struct Endpoint {
     /// The Envoy cluster that leads there.
     pub cluster: String,
+    /// `https` or `http`.
+    pub scheme: &'static str,
     /// As in the URL: `host[:port]`.
     pub authority: String,
     /// Path and query.
@@ -82,9 +84,11 @@ impl Client {
         let mut headers = vec![
             (":method", Secret::new("POST".to_owned())),
             (":path", Secret::new(self.endpoint.path.clone())),
+            (":scheme", Secret::new(self.endpoint.scheme.to_owned())),
             (":authority", Secret::new(self.endpoint.authority.clone())),
             ("content-type", Secret::new("application/x-www-form-urlencoded".to_owned())),
             ("accept", Secret::new("application/json".to_owned())),
+            ("user-agent", Secret::new("mcp-upstream-auth".to_owned())),
         ];
         headers.extend(self.auth.authorization(&self.id).map(|value| ("authorization", value)));
         Ok(TokenRequest {
@@ -126,8 +130,8 @@ impl Client {
     }
 
     fn fields(&self) -> Vec<&str> {
-        let Endpoint { cluster, authority, path } = &self.endpoint;
-        let mut fields = vec![cluster, authority, path, &self.id].into_iter().map(String::as_str).collect::<Vec<_>>();
+        let Endpoint { cluster, scheme, authority, path } = &self.endpoint;
+        let mut fields = vec![scheme, cluster.as_str(), authority, path, &self.id];
         fields.extend(self.parameters.iter().flat_map(|(name, value)| [name.as_str(), value.expose()]));
         fields
     }

@@ -16,7 +16,7 @@ use super::outcome::{Failure, FailureKind, Grant};
 use super::record::{Dropped, Due, Record};
 use super::shared::{create, read, update};
 use super::waiting::{Refusal, Waiter, hopeless};
-use crate::oauth2::{Reply, TokenKey};
+use crate::oauth2::Reply;
 use crate::refusal::Reason;
 use crate::secret::Secret;
 use crate::time::Time;
@@ -42,12 +42,14 @@ pub enum Wait {
 #[derive(Debug, Default)]
 pub struct Tokens {
     list: Vec<Rc<Token>>,
-    ids: HashMap<TokenKey, TokenId>,
+    ids: HashMap<String, TokenId>,
     /// The fetches of this VM by the numbers of their calls.
     fetches: RefCell<HashMap<u32, Fetch>>,
     queue: Cell<Option<u32>>,
     /// Whether [`Tokens::run`] will be called at once anyway. To ask anew would put it off.
     is_woken: Cell<bool>,
+    /// When [`Tokens::run`] was called last.
+    last_run: Cell<Time>,
 }
 
 /// A token's place in [`Tokens`].
@@ -66,11 +68,11 @@ struct Fetch {
 impl Tokens {
     /// The place for `token`; if another server wants the same, they share it.
     pub fn share(&mut self, token: Token) -> (TokenId, Rc<Token>) {
-        if let Some((id, token)) = self.ids.get(&token.key).and_then(|id| Some((*id, self.list.get(id.0)?))) {
+        if let Some((id, token)) = self.ids.get(token.key.as_str()).and_then(|id| Some((*id, self.list.get(id.0)?))) {
             return (id, Rc::clone(token));
         }
         let (id, token) = (TokenId(self.list.len()), Rc::new(token));
-        self.ids.insert(token.key.clone(), id);
+        self.ids.insert(token.key.as_str().to_owned(), id);
         self.list.push(Rc::clone(&token));
         (id, token)
     }
@@ -109,8 +111,10 @@ impl Tokens {
             self.watch(host);
         }
         let now = host.now();
+        // What was noted for later by a clock that was set back since might come much too late.
+        let was_set_back = now < self.last_run.replace(now);
         for (index, token) in self.list.iter().enumerate() {
-            if token.look.get() <= now {
+            if token.look.get() <= now || was_set_back {
                 self.look(TokenId(index), token, host);
             }
         }
@@ -120,7 +124,8 @@ impl Tokens {
 
     /// Another VM says that something changed for the token with this key.
     pub fn hear(&self, message: &[u8]) {
-        for token in self.list.iter().filter(|token| token.key.as_str().as_bytes() == message) {
+        let id = std::str::from_utf8(message).ok().and_then(|key| self.ids.get(key));
+        if let Some(token) = id.and_then(|id| self.get(*id)) {
             token.look.set(Time::default());
         }
     }

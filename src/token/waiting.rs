@@ -14,6 +14,10 @@ use crate::time::Time;
 /// What a request is told that waited in vain.
 const RETRY_SOON: Duration = Duration::from_secs(1);
 
+/// A clock that says that a request began to wait later than this from now was set back since. Its
+/// deadline may then be far away.
+const SET_BACK: Duration = Duration::from_secs(1);
+
 /// A request that Envoy holds back until its token is there.
 #[derive(Debug)]
 pub struct Waiter {
@@ -50,7 +54,7 @@ pub fn hopeless(record: &Record, waiter: &Waiter, now: Time) -> Option<Refusal> 
         Outlook::Failed(kind, retry) if retry > waiter.deadline => {
             Some(Refusal { reason: kind.reason(), retry_after: Some(retry.since(now)) })
         }
-        _ if waiter.deadline <= now => {
+        _ if waiter.deadline <= now || waiter.since.since(now) > SET_BACK => {
             let reason = record.last_failure().map_or(Reason::TokenTimeout, FailureKind::reason);
             Some(Refusal { reason, retry_after: Some(RETRY_SOON) })
         }

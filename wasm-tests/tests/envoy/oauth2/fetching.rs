@@ -207,6 +207,31 @@ fn five_hundred_servers_do_not_stampede_the_token_server() {
 }
 
 #[test]
+fn a_token_server_is_asked_over_http2_just_as_well() {
+    run(async {
+        let tokens = TokenServer::start(ANY).await.unwrap();
+        let more = json!({"tokenUrl": format!("http://localhost:{}/oauth/token?a=1&b=%2F", tokens.address().port())});
+        let server = json!({"host": "c", "auth": auth(tokens.address(), more)});
+        let fixture = Fixture::start_with(&options(), |upstream| {
+            Gateway::default()
+                .filter(upstream_auth(&json!({"servers": {"c": server}})))
+                .cluster(cluster("c", upstream, Protocol::Http1))
+                .cluster(cluster(TOKENS, tokens.address(), Protocol::Http2))
+        })
+        .await;
+        let (reply, _) = fixture.exchange(TestRequest { path: "/c/mcp", ..TestRequest::default() }).await;
+        assert_eq!(reply.status, 200);
+        let [asked] = &tokens.asked()[..] else { panic!("not asked once") };
+        assert_eq!(asked.head.version, hyper::Version::HTTP_2);
+        assert_eq!(asked.head.method, "POST");
+        assert_eq!(asked.head.authority, format!("localhost:{}", tokens.address().port()));
+        assert_eq!(asked.head.path_and_query, "/oauth/token?a=1&b=%2F");
+        assert_eq!(asked.head.header("content-type"), ["application/x-www-form-urlencoded"]);
+        assert_eq!(asked.form, [("grant_type".to_owned(), "client_credentials".to_owned())]);
+    });
+}
+
+#[test]
 fn a_cluster_that_envoy_does_not_know_is_reported_and_heals_when_it_appears() {
     run(async {
         let folder = TempDir::new().unwrap();

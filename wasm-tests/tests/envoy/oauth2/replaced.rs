@@ -20,12 +20,12 @@ struct Replaceable {
 }
 
 impl Replaceable {
-    async fn start(prepare: impl FnOnce(&TokenServer)) -> Self {
+    async fn start(auth: Value, prepare: impl FnOnce(&TokenServer)) -> Self {
         let (upstream, tokens) = (Upstream::start().await.unwrap(), TokenServer::start(ANY).await.unwrap());
         prepare(&tokens);
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("filter.json");
-        write_filter(&path, upstream_auth(&plugin(tokens.address(), json!({})))).unwrap();
+        write_filter(&path, upstream_auth(&plugin(tokens.address(), auth))).unwrap();
         let gateway = Gateway::default()
             .filter(discovered_filter("mcp_upstream_auth", &path))
             .cluster(cluster("c", upstream.address(), Protocol::Http1))
@@ -64,7 +64,7 @@ fn plugin(tokens: SocketAddr, more: Value) -> Value {
 #[test]
 fn a_rotated_secret_fails_no_request_and_the_old_token_serves_until_the_new_one_is_there() {
     run(async {
-        let replaceable = Replaceable::start(|_| {}).await;
+        let replaceable = Replaceable::start(json!({}), |_| {}).await;
         let world = &replaceable.world;
         world.metric_is("token_fetches.outcome.granted.server.c", 1).await;
         world.tokens.hold();
@@ -104,7 +104,7 @@ fn a_rotated_secret_fails_no_request_and_the_old_token_serves_until_the_new_one_
 #[test]
 fn a_configuration_that_is_replaced_unchanged_in_what_it_asks_for_keeps_its_token() {
     run(async {
-        let replaceable = Replaceable::start(|_| {}).await;
+        let replaceable = Replaceable::start(json!({}), |_| {}).await;
         let world = &replaceable.world;
         world.metric_is("token_fetches.outcome.granted.server.c", 1).await;
         replaceable.replace(json!({"maxWaitMs": 1000})).await;
@@ -120,11 +120,13 @@ fn a_configuration_that_is_replaced_unchanged_in_what_it_asks_for_keeps_its_toke
 #[test]
 fn a_configuration_that_is_replaced_in_mid_fetch_leaves_nobody_waiting() {
     run(async {
-        let replaceable = Replaceable::start(|tokens| tokens.hold()).await;
+        // A fetch that nobody hands over is taken over only when this test has lost its patience.
+        let auth = |wait: u32| json!({"requestTimeoutMs": 60_000, "maxWaitMs": wait});
+        let replaceable = Replaceable::start(auth(10_000), |tokens| tokens.hold()).await;
         let world = &replaceable.world;
         world.tokens.wait_for(1).await.unwrap();
         // Nobody waits, so the old configuration goes at once, and the fetch with it.
-        replaceable.replace(json!({"maxWaitMs": 20_000})).await;
+        replaceable.replace(auth(20_000)).await;
         world.tokens.wait_for(2).await.unwrap();
         // These wait for the second fetch, and their configuration is replaced in turn.
         let waiting: Vec<_> = (0..20)
@@ -134,7 +136,7 @@ fn a_configuration_that_is_replaced_in_mid_fetch_leaves_nobody_waiting() {
             })
             .collect();
         world.metric_is("waiting_requests.server.c", 20).await;
-        replaceable.replace(json!({"maxWaitMs": 20_001})).await;
+        replaceable.replace(auth(20_001)).await;
         world.tokens.release();
         for request in waiting {
             assert_eq!(request.await.unwrap().unwrap().status, 200);

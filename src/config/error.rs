@@ -58,6 +58,11 @@ impl Checks<'_> {
         Checks { path: self.path.clone(), errors: self.errors }
     }
 
+    /// Where this is: `servers.github-mcp.auth`.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
     /// Notes that the value here breaks `rule`.
     pub fn fail(&mut self, rule: impl Into<Rule>) {
         self.errors.0.push(ConfigError { path: self.path.clone(), rule: rule.into() });

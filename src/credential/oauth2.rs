@@ -93,7 +93,7 @@ impl Kind for OAuth2 {
         let max_wait = self.max_wait_ms.as_ref().map_or(PATIENCE, Millis::duration);
         let is_retried = self.retry_on_401.unwrap_or(false);
         let client = self.client(checks)?;
-        let (id, token) = tokens.tokens.share(Token::new(client, Rc::clone(tokens.server)));
+        let (id, token) = tokens.tokens.share(Token::new(client, Rc::clone(tokens.server), checks.path()));
         Some(Box::new(FetchedToken { awaited: Awaited { id, max_wait }, token, is_retried }))
     }
 }

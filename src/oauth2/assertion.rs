@@ -8,11 +8,10 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde::Serialize;
 use sha2::Sha256;
 
+use super::Sign;
 use super::private_key::{Algorithm, PrivateKey};
-use super::{Sign, cannot_sign};
 use crate::secret::Secret;
 use crate::time::Time;
-use crate::token::Failure;
 
 /// It is used at once, and once.
 const LIFETIME: Duration = Duration::from_secs(60);
@@ -58,7 +57,7 @@ impl Assertion {
     ///
     /// # Errors
     /// If the private key cannot sign.
-    pub fn sign(&self, id: &str, now: Time, random: [u64; 2], sign: Sign<'_>) -> Result<Secret, Failure> {
+    pub fn sign(&self, id: &str, now: Time, random: [u64; 2], sign: Sign<'_>) -> Result<Secret, String> {
         let (alg, kid) = match &self.key {
             SigningKey::Secret(_) => ("HS256", None),
             SigningKey::Private(key, kid) => (key.algorithm().name(), kid.as_deref()),
@@ -77,21 +76,21 @@ impl Assertion {
         let signature = match &self.key {
             SigningKey::Secret(secret) => hs256(secret, input.as_bytes()),
             SigningKey::Private(key, _) => {
-                let signature = sign(key.pem(), input.as_bytes()).map_err(|why| cannot_sign(&why))?;
+                let signature = sign(key.pem(), input.as_bytes())?;
                 match key.algorithm() {
                     Algorithm::Rs256 => signature,
-                    Algorithm::Es256 => raw_ecdsa(&signature).ok_or_else(|| cannot_sign("no ECDSA signature"))?,
+                    Algorithm::Es256 => raw_ecdsa(&signature).ok_or("Envoy gave no ECDSA signature")?,
                 }
             }
         };
         Ok(Secret::new(format!("{input}.{}", URL_SAFE_NO_PAD.encode(signature))))
     }
 
-    /// The name of the method.
-    pub fn name(&self) -> &'static str {
-        match self.key {
-            SigningKey::Secret(_) => "client_secret_jwt",
-            SigningKey::Private(..) => "private_key_jwt",
+    /// The name of the method, and what tells this assertion from others, beside the secret.
+    pub fn identity(&self) -> [&str; 3] {
+        match &self.key {
+            SigningKey::Secret(_) => ["client_secret_jwt", "", &self.audience],
+            SigningKey::Private(_, id) => ["private_key_jwt", id.as_deref().unwrap_or_default(), &self.audience],
         }
     }
 

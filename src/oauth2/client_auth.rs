@@ -7,7 +7,6 @@ use form_urlencoded::{Serializer, byte_serialize};
 use super::{Assertion, Sign};
 use crate::secret::Secret;
 use crate::time::Time;
-use crate::token::Failure;
 
 /// What `client_assertion` is (RFC 7523 §2.2).
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
@@ -37,7 +36,7 @@ impl ClientAuth {
         now: Time,
         random: [u64; 2],
         sign: Sign<'_>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), String> {
         match self {
             // The id goes into one place only: some servers take a second one for a second method.
             Self::Basic(_) => return Ok(()),
@@ -61,13 +60,14 @@ impl ClientAuth {
         }
     }
 
-    /// The method's name.
-    pub fn name(&self) -> &'static str {
+    /// What of it makes another request, beside the secrets: the method's name, and the names of an
+    /// assertion's key and audience.
+    pub fn identity(&self) -> [&str; 3] {
         match self {
-            Self::Basic(_) => "client_secret_basic",
-            Self::Post(_) => "client_secret_post",
-            Self::Assertion(assertion) => assertion.name(),
-            Self::None => "none",
+            Self::Basic(_) => ["client_secret_basic", "", ""],
+            Self::Post(_) => ["client_secret_post", "", ""],
+            Self::Assertion(assertion) => assertion.identity(),
+            Self::None => ["none", "", ""],
         }
     }
 
@@ -86,7 +86,7 @@ impl ClientAuth {
     ///
     /// # Errors
     /// What stands against it.
-    pub fn check_key(&self, sign: Sign<'_>) -> Result<(), Failure> {
+    pub fn check_key(&self, sign: Sign<'_>) -> Result<(), String> {
         match self {
             Self::Assertion(assertion) => assertion.sign("", Time::default(), [0, 0], sign).map(drop),
             Self::Basic(_) | Self::Post(_) | Self::None => Ok(()),

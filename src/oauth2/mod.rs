@@ -77,7 +77,9 @@ impl Client {
     pub fn request(&self, now: Time, random: [u64; 2], sign: Sign<'_>) -> Result<TokenRequest<'_>, Failure> {
         let mut form = Serializer::new(String::new());
         form.append_pair("grant_type", "client_credentials");
-        self.auth.add_to(&mut form, &self.id, now, random, sign)?;
+        // A private key that does not sign: only a new configuration helps.
+        let cannot_sign = |why| Failure::new(FailureKind::Refused, format!("the private key cannot sign: {why}"));
+        self.auth.add_to(&mut form, &self.id, now, random, sign).map_err(cannot_sign)?;
         for (name, value) in &self.parameters {
             form.append_pair(name, value.expose());
         }
@@ -110,7 +112,7 @@ impl Client {
     /// The key under which all who want this very token find it. A new secret is a new key.
     pub fn key(&self) -> TokenKey {
         let secrets = self.auth.secrets(&self.id);
-        let mut fields = vec![self.auth.name()];
+        let mut fields = self.auth.identity().to_vec();
         fields.extend(secrets.iter().map(Secret::expose));
         fields.extend(self.fields());
         TokenKey::of(&fields)
@@ -125,7 +127,7 @@ impl Client {
     ///
     /// # Errors
     /// What stands against it.
-    pub fn check_key(&self, sign: Sign<'_>) -> Result<(), Failure> {
+    pub fn check_key(&self, sign: Sign<'_>) -> Result<(), String> {
         self.auth.check_key(sign)
     }
 
@@ -153,11 +155,6 @@ impl TokenKey {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-}
-
-/// A private key that does not sign: only a new configuration helps.
-fn cannot_sign(why: &str) -> Failure {
-    Failure::new(FailureKind::Refused, format!("the private key cannot sign: {why}"))
 }
 
 #[cfg(test)]

@@ -20,6 +20,8 @@ pub struct Token {
     pub(super) key: TokenKey,
     /// The name of the first server that wants it.
     pub(super) server: Rc<str>,
+    /// Where that server's `auth` is in the configuration.
+    pub(super) path: Box<str>,
     pub(super) held: RefCell<Option<Held>>,
     pub(super) waiters: RefCell<Vec<Waiter>>,
     /// When to look at its record again.
@@ -36,10 +38,18 @@ pub struct Held {
 }
 
 impl Token {
-    /// The token that `client` wants, for the server of this name.
-    pub fn new(client: Client, server: Rc<str>) -> Self {
+    /// The token that `client` wants, for the server of this name, whose `auth` is at `path` in the configuration.
+    pub fn new(client: Client, server: Rc<str>, path: &str) -> Self {
         let key = client.key();
-        Self { client, key, server, held: RefCell::default(), waiters: RefCell::default(), look: Cell::default() }
+        Self {
+            client,
+            key,
+            server,
+            path: path.into(),
+            held: RefCell::default(),
+            waiters: RefCell::default(),
+            look: Cell::default(),
+        }
     }
 
     /// The token, if it is in hand.

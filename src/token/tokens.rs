@@ -82,14 +82,11 @@ impl Tokens {
     /// VM that is only to see whether the configuration is right.
     ///
     /// # Errors
-    /// If a private key cannot sign: the server's name, and why.
+    /// If a private key cannot sign: where in the configuration, and why.
     pub fn load(&self, host: &dyn Host) -> Result<(), String> {
         for token in &self.list {
             let sign = |pem: &Secret, text: &[u8]| host.sign(pem, text);
-            token
-                .client
-                .check_key(&sign)
-                .map_err(|failure| format!("server {:?}: {}", token.server, failure.detail))?;
+            token.client.check_key(&sign).map_err(|why| format!("{}.privateKey: cannot sign: {why}", token.path))?;
             create::<Record>(host, &token.record());
             create::<Gate>(host, &token.gate());
             let now = host.now();

@@ -12,6 +12,9 @@ use crate::fixture::{Fixture, TestRequest, both, in_listener, run};
 /// The literal that no log may show.
 const SECRET: &str = "s3cr3t-in-a-bad-configuration";
 
+/// What a key in PEM may look like that is none.
+const SECRET_KEY: &str = "czNjcjN0LWluLWEtYmFkLWtleQ==";
+
 fn assert_refusal(reply: &Reply, status: u16, reason: &str, context: &str) {
     assert_eq!(reply.status.as_u16(), status, "{context}");
     assert_eq!(reply.header("content-type").as_deref(), Some("application/json"), "{context}");
@@ -127,7 +130,7 @@ fn a_bad_configuration_does_not_load_in_either_place_and_the_log_says_why() {
             ),
             (
                 with_auth(json!({"type": SECRET})),
-                "servers.s.auth.type: must be one of NONE, BEARER, BASIC, API_KEY, HEADERS",
+                "servers.s.auth.type: must be one of NONE, BEARER, BASIC, API_KEY, HEADERS, OAUTH2",
             ),
             (with_auth(json!({"type": "BEARER", "token": ""})), "servers.s.auth.token: must not be empty"),
             (
@@ -141,6 +144,21 @@ fn a_bad_configuration_does_not_load_in_either_place_and_the_log_says_why() {
             (
                 with_auth(json!({"type": "BASIC", "username": "a:b", "password": SECRET})),
                 "servers.s.auth.username: must not contain a colon",
+            ),
+            (
+                with_auth(json!({
+                    "type": "OAUTH2", "tokenUrl": "http://auth.example/token", "clientId": "c", "clientSecret": SECRET,
+                })),
+                "servers.s.auth.tokenUrl: must be https, as the client's secret goes there; or set allowInsecure",
+            ),
+            // It looks like a key, and does not sign.
+            (
+                with_auth(json!({
+                    "type": "OAUTH2", "tokenUrl": "https://auth.example/token", "clientId": "c",
+                    "clientAuth": "private_key_jwt",
+                    "privateKey": format!("-----BEGIN RSA PRIVATE KEY-----\n{SECRET_KEY}\n-----END RSA PRIVATE KEY-----"),
+                })),
+                "servers.s.auth.privateKey: cannot sign: Envoy does not take it for a private key",
             ),
             (
                 with_auth(json!({"type": "API_KEY", "header": ":path", "value": SECRET})),
@@ -157,7 +175,7 @@ fn a_bad_configuration_does_not_load_in_either_place_and_the_log_says_why() {
                 let started = Envoy::start(&gateway.config(), &Options::default()).await.unwrap();
                 let log = started.err().unwrap_or_else(|| panic!("Envoy took {plugin}")).log;
                 assert!(log.contains(&format!("{message}\n")), "{plugin}:\n{log}");
-                assert!(!log.contains(SECRET), "{plugin}:\n{log}");
+                assert!(!log.contains(SECRET) && !log.contains(SECRET_KEY), "{plugin}:\n{log}");
             }
         }
     });

@@ -5,7 +5,7 @@ use wasmparser::{Parser, Payload, TypeRef};
 
 /// What the module may import: proxy-wasm's calls that Envoy has, and the bare minimum of WASI. A new name
 /// here is a decision, as it may not be in an older Envoy, or not be allowed by a VM's capabilities.
-const ALLOWED: [&str; 39] = [
+const ALLOWED: [&str; 40] = [
     "env.proxy_add_header_map_value",
     "env.proxy_call_foreign_function",
     "env.proxy_close_stream",
@@ -29,6 +29,7 @@ const ALLOWED: [&str; 39] = [
     "env.proxy_http_call",
     "env.proxy_increment_metric",
     "env.proxy_log",
+    "env.proxy_record_metric",
     "env.proxy_register_shared_queue",
     "env.proxy_remove_header_map_value",
     "env.proxy_replace_header_map_value",

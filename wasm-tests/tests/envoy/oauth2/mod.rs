@@ -2,6 +2,7 @@
 
 mod answers;
 mod fetching;
+mod real_server;
 mod refresh;
 mod replaced;
 mod secrecy;

@@ -23,3 +23,4 @@ mod selection;
 mod shipped;
 mod streaming;
 mod surroundings;
+mod tls;

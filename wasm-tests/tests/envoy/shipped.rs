@@ -1,16 +1,21 @@
 //! What people copy, in the real Envoy: `envoy/envoy.yaml` and the configurations in the README.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 
+use serde_json::json;
+use tempfile::TempDir;
 use wasm_tests::client::{Protocol, send_raw};
 use wasm_tests::demo;
 use wasm_tests::envoy::{Envoy, Options};
-use wasm_tests::mcp_server::McpServer;
+use wasm_tests::gateway::{Gateway, LISTENER, cluster};
+use wasm_tests::mcp_server::{Demand, McpServer};
 use wasm_tests::repository;
 use wasm_tests::token_server::TokenServer;
 
 use crate::fixture::{run, running};
 use crate::mcp_client::{Era, converse};
+use crate::tls::{Authority, behind_tls};
 
 /// An Envoy with a shipped configuration, which differs from it in nothing but ports.
 struct Shipped {
@@ -150,4 +155,65 @@ fn authorities() -> &'static str {
         .into_iter()
         .find(|path| std::path::Path::new(path).is_file())
         .expect("no certificate authorities (ca-certificates)")
+}
+
+/// An Envoy that ends TLS for the two hosts of the README's example, and hands on to the servers behind it.
+async fn tls_in_front(authority: &Authority, server: &McpServer, tokens: &TokenServer) -> Envoy {
+    let host = |name: &str, cluster: &str| {
+        json!({"name": cluster, "domains": [name], "routes": [
+            {"match": {"prefix": "/"}, "route": {"cluster": cluster, "timeout": "0s"}},
+        ]})
+    };
+    let gateway = Gateway::default()
+        .domains(&["nobody.example"])
+        .virtual_host(host("tools.example.com", "mcp"))
+        .virtual_host(host("auth.example.com", "auth"))
+        .cluster(cluster("mcp", server.address(), Protocol::Http1))
+        .cluster(cluster("auth", tokens.address(), Protocol::Http1));
+    let identity = authority.certify(&["tools.example.com", "auth.example.com"]);
+    let context = json!({"common_tls_context": {"tls_certificates": [identity]}});
+    running(&behind_tls(gateway, context), &Options::default()).await
+}
+
+#[test]
+fn the_oauth2_configuration_in_the_readme_serves_an_mcp_server_over_tls() {
+    run(async {
+        let blocks = readme_blocks("yaml");
+        let example = blocks.iter().find(|block| block.contains("type: OAUTH2")).unwrap();
+        let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+        let tokens = TokenServer::start(any_port).await.unwrap();
+        let demands = HashMap::from([("tools.example.com".to_owned(), Demand::TokenOf(tokens.issued()))]);
+        let server = McpServer::start(any_port, demands).await.unwrap();
+        let authority = Authority::new();
+        let front = tls_in_front(&authority, &server, &tokens).await;
+        let folder = TempDir::new().unwrap();
+        let trusted = folder.path().join("authority.pem");
+        std::fs::write(&trusted, authority.pem()).unwrap();
+
+        let mut config = example.clone();
+        let port = front.listener(LISTENER).await.unwrap().port();
+        for (theirs, ours, count) in [
+            ("port_value: 10000", "port_value: 0", 1),
+            ("address: tools.example.com, port_value: 443", &format!("address: 127.0.0.1, port_value: {port}"), 1),
+            ("address: auth.example.com, port_value: 443", &format!("address: 127.0.0.1, port_value: {port}"), 1),
+            ("/etc/ssl/certs/ca-certificates.crt", trusted.to_str().unwrap(), 2),
+        ] {
+            assert_eq!(config.matches(theirs).count(), count, "{theirs}");
+            config = config.replace(theirs, ours);
+        }
+        let environment = [("CLIENT_SECRET", "s3cr3t")];
+        let envoy = running(&config, &Options { environment: &environment, ..Options::default() }).await;
+        let url = format!("http://{}/mcp", envoy.listener("mcp").await.unwrap());
+        let transcript = converse(&url, &[("authorization", "Bearer theirs")], Protocol::Http1, Era::Sessions).await;
+        assert_eq!(transcript.unwrap().results.len(), 4);
+        let asked = tokens.asked();
+        assert_eq!(asked.len(), 1);
+        assert_eq!(asked[0].head.authority, "auth.example.com");
+        assert_eq!(asked[0].parameter("resource"), ["https://tools.example.com/mcp"]);
+        // The policy that the README shows for a retry is one that Envoy takes.
+        let retry = blocks.iter().find(|block| block.starts_with("retry_policy: ")).unwrap();
+        let with_retry = config.replace("timeout: 0s }", &format!("timeout: 0s, {} }}", retry.trim()));
+        assert_ne!(with_retry, config);
+        running(&with_retry, &Options { environment: &environment, ..Options::default() }).await;
+    });
 }

@@ -2,6 +2,7 @@
 
 mod answers;
 mod fetching;
+mod mutual_tls;
 mod real_server;
 mod refresh;
 mod replaced;

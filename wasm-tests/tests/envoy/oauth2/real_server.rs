@@ -7,25 +7,23 @@ use std::net::SocketAddr;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use form_urlencoded::byte_serialize;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::KeyPair;
 use serde_json::{Value, json};
 use wasm_tests::client::{Protocol, Reply};
-use wasm_tests::envoy::{Envoy, Options};
-use wasm_tests::gateway::{Gateway, LISTENER, any, cluster, filtered_cluster, upstream_auth};
+use wasm_tests::envoy::Options;
+use wasm_tests::gateway::{Gateway, LISTENER, cluster, filtered_cluster, upstream_auth};
 use wasm_tests::mcp_server::{Demand, McpServer};
-use wasm_tests::oidc_provider::{
-    BASIC, ES256, KeyClient, MTLS, MTLS_HEADER, MTLS_NAME, OidcProvider, POST, RS256, SECRET_JWT, SecretClient,
-};
+use wasm_tests::oidc_provider::{BASIC, ES256, KeyClient, OidcProvider, POST, RS256, SECRET_JWT, SecretClient};
 use wasm_tests::upstream::Seen;
 
 use super::{ANY, Place, TOKENS};
 use crate::fixture::{Fixture, TestRequest, run, running};
 use crate::mcp_client::{Era, converse};
 
-const PLACES: [Place; 2] = [Place::Listener, Place::Cluster];
+pub const PLACES: [Place; 2] = [Place::Listener, Place::Cluster];
 
 /// What the tokens are for.
-const RESOURCE: &str = "https://tools.example/mcp";
+pub const RESOURCE: &str = "https://tools.example/mcp";
 
 /// What a caller sends that must not arrive.
 const THEIRS: [(&str, &str); 1] = [("authorization", "Bearer theirs")];
@@ -35,7 +33,7 @@ type Auths = Vec<(&'static str, Value)>;
 
 /// An `auth` that asks at `token_url` for a token for [`RESOURCE`], with the keys of `more` beside or in
 /// place of the rest.
-fn auth(token_url: &str, client_id: &str, more: Value) -> Value {
+pub fn auth(token_url: &str, client_id: &str, more: Value) -> Value {
     let mut auth = json!({
         "type": "OAUTH2",
         "tokenUrl": token_url,
@@ -90,7 +88,7 @@ fn gateway(place: Place, auths: &Auths, upstream: SocketAddr, tokens: Value) -> 
 }
 
 /// An Envoy that tells all, with an upstream that stands for every MCP server.
-async fn start(place: Place, auths: &Auths, tokens: Value) -> Fixture {
+pub async fn start(place: Place, auths: &Auths, tokens: Value) -> Fixture {
     Fixture::start_with(&Options::default(), |upstream| gateway(place, auths, upstream, tokens)).await
 }
 
@@ -105,7 +103,7 @@ async fn request(fixture: &Fixture, name: &str) -> (Reply, Vec<Seen>) {
 }
 
 /// The token that arrives at the MCP server `name`.
-async fn token(fixture: &Fixture, name: &str) -> String {
+pub async fn token(fixture: &Fixture, name: &str) -> String {
     let (reply, seen) = request(fixture, name).await;
     assert_eq!(reply.status, 200, "{name}: {}", reply.json());
     assert_eq!(seen.len(), 1, "{name}");
@@ -120,7 +118,7 @@ fn bearer(values: &[String]) -> String {
 }
 
 /// That the MCP server `name` gets `reason` in place of a token, and how soon one may ask again.
-async fn refused(fixture: &Fixture, name: &str, reason: &str) -> u64 {
+pub async fn refused(fixture: &Fixture, name: &str, reason: &str) -> u64 {
     let (reply, seen) = request(fixture, name).await;
     assert_eq!(reply.status, 503, "{name}");
     assert_eq!(reply.json()["error"]["data"]["reason"], reason, "{name}");
@@ -129,7 +127,7 @@ async fn refused(fixture: &Fixture, name: &str, reason: &str) -> u64 {
 }
 
 /// That the token of `name` is such a one.
-async fn assert_issued(issuer: &OidcProvider, token: &str, expected: Value, context: &str) {
+pub async fn assert_issued(issuer: &OidcProvider, token: &str, expected: Value, context: &str) {
     let known = issuer.introspect(token).await.unwrap();
     for (member, value) in expected.as_object().unwrap() {
         assert_eq!(&known[member], value, "{context}: {member} of {known}");
@@ -283,125 +281,6 @@ fn a_resource_that_the_server_does_not_know_is_refused_and_so_are_two_where_it_t
             let log = fixture.envoy.log().unwrap();
             let warned = |line: &str| line.contains("invalid_target") && line.contains(why);
             assert!(log.lines().any(warned), "{name}");
-        }
-    });
-}
-
-/// A certificate authority made for one test.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-/// A certificate with its key, as Envoy's `TlsCertificate`.
-type Identity = Value;
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // Not the name that rcgen gives everybody: a certificate from its namesake would seem self-signed.
-        params.distinguished_name.push(DnType::CommonName, "an authority of this test");
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
-    }
-
-    fn certify(&self, dns_name: &str) -> Identity {
-        let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new([dns_name.to_owned()]).unwrap().signed_by(&key, &self.0).unwrap();
-        let inline = |pem: String| json!({"inline_string": pem});
-        json!({"certificate_chain": inline(certificate.pem()), "private_key": inline(key.serialize_pem())})
-    }
-
-    fn trusted(&self) -> Value {
-        json!({"trusted_ca": {"inline_string": self.0.pem()}})
-    }
-}
-
-/// The authorization server's name behind TLS. That it calls itself otherwise is no concern of a client
-/// without an assertion.
-const ISSUER_NAME: &str = "auth.example";
-
-/// An Envoy in front of the authorization server: it demands a certificate of `authority` and passes it on.
-async fn tls_in_front(issuer: &OidcProvider, authority: &Authority) -> Envoy {
-    let to_issuer = json!({
-        "match": {"prefix": "/"},
-        "route": {"cluster": "issuer"},
-        "request_headers_to_add": [{
-            "header": {"key": MTLS_HEADER, "value": "%DOWNSTREAM_PEER_CERT%"},
-            // What comes in by this name is not from the handshake.
-            "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-        }],
-    });
-    let gateway = Gateway::default().route(to_issuer).cluster(cluster("issuer", issuer.address(), Protocol::Http1));
-    let mut config: Value = serde_json::from_str(&gateway.config()).unwrap();
-    config["static_resources"]["listeners"][0]["filter_chains"][0]["transport_socket"] = tls(
-        "DownstreamTlsContext",
-        json!({
-            "require_client_certificate": true,
-            "common_tls_context": {
-                "tls_certificates": [authority.certify(ISSUER_NAME)],
-                "validation_context": authority.trusted(),
-            },
-        }),
-    );
-    running(&config.to_string(), &Options::default()).await
-}
-
-fn tls(context: &str, config: Value) -> Value {
-    let message = format!("envoy.extensions.transport_sockets.tls.v3.{context}");
-    json!({"name": "envoy.transport_sockets.tls", "typed_config": any(&message, config)})
-}
-
-/// The token cluster: TLS to `address`, with these certificates.
-fn tls_cluster(address: SocketAddr, authority: &Authority, identities: &[Identity]) -> Value {
-    let mut validation = authority.trusted();
-    validation["match_typed_subject_alt_names"] = json!([{"san_type": "DNS", "matcher": {"exact": ISSUER_NAME}}]);
-    let mut cluster = cluster(TOKENS, address, Protocol::Http1);
-    cluster["transport_socket"] = tls(
-        "UpstreamTlsContext",
-        json!({
-            "sni": ISSUER_NAME,
-            "common_tls_context": {"tls_certificates": identities, "validation_context": validation},
-        }),
-    );
-    cluster
-}
-
-#[test]
-fn without_a_secret_the_certificate_of_the_token_cluster_says_which_client_it_is() {
-    run(async {
-        let issuer = OidcProvider::start().await.unwrap();
-        let authority = Authority::new();
-        let front = tls_in_front(&issuer, &authority).await;
-        let address = front.listener(LISTENER).await.unwrap();
-        let auths = vec![("mtls", auth(&format!("https://{ISSUER_NAME}/token"), MTLS, json!({"clientAuth": "none"})))];
-        let start = |place, identities: &[Identity]| {
-            let tokens = tls_cluster(address, &authority, identities);
-            let auths = &auths;
-            async move { start(place, auths, tokens).await }
-        };
-
-        let own = authority.certify(MTLS_NAME);
-        for place in PLACES {
-            let fixture = start(place, std::slice::from_ref(&own)).await;
-            let token = token(&fixture, "mtls").await;
-            let expected = json!({
-                "active": true,
-                "client_id": MTLS,
-                "auth_method": "tls_client_auth",
-                "scope": "mcp:tools",
-                "aud": RESOURCE,
-            });
-            assert_issued(&issuer, &token, expected, &format!("{place:?}")).await;
-        }
-
-        // The certificate it was that counted.
-        let somebody_elses = authority.certify("somebody-else.example");
-        let strangers = Authority::new().certify(MTLS_NAME);
-        for (identities, reason) in [
-            (&[somebody_elses][..], "token_refused"),
-            (&[strangers][..], "token_unavailable"),
-            (&[][..], "token_unavailable"),
-        ] {
-            let fixture = start(Place::Listener, identities).await;
-            refused(&fixture, "mtls", reason).await;
         }
     });
 }

@@ -1,6 +1,7 @@
 //! Which server a request is for.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::rc::Rc;
 
 use serde::Deserialize;
@@ -17,7 +18,6 @@ pub struct Server {
 }
 
 /// What a request to a server needs.
-#[derive(Debug)]
 pub struct Upstream {
     /// The name the server is called by: `host[:port]`.
     pub host: String,
@@ -72,6 +72,12 @@ enum Selection {
     Only,
     /// A routing fact is the server's name.
     Named { by: SelectBy, ids: HashMap<Rc<str>, ServerId>, unmatched: Unmatched },
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Upstream").field("host", &self.host).finish_non_exhaustive()
+    }
 }
 
 impl SelectBy {

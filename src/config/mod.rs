@@ -196,7 +196,8 @@ fn server(
     }
     let ReadAuth { auth, passes_challenge } = checks.accept_at(Auth::read(auth))?;
     let upstream = if enabled {
-        let credential = auth.compile(&mut checks, ServerTokens { tokens, server: &name })?;
+        let credential = auth
+            .compile(&mut checks, ServerTokens { tokens, server: &name, host: host.as_deref().unwrap_or_default() })?;
         Some(Upstream { host: host?, credential, passes_challenge })
     } else {
         host?;

@@ -95,13 +95,13 @@ pub fn absolute_uri(text: &str) -> Result<&str, &'static str> {
     }
 }
 
-/// Checks that `text` is one scope (RFC 6749 §3.3).
+/// Checks that `text` is a scope, or several with one space between (RFC 6749 §3.3).
 ///
 /// # Errors
-/// If it is empty, or has a space, a quote, a backslash, or anything outside visible ASCII.
-pub fn scope_token(text: &str) -> Result<&str, &'static str> {
+/// If one is empty, or has a quote, a backslash, or anything outside visible ASCII.
+pub fn scope_list(text: &str) -> Result<&str, &'static str> {
     let is_legal = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
-    if !text.is_empty() && text.bytes().all(is_legal) {
+    if text.split(' ').all(|scope| !scope.is_empty() && scope.bytes().all(is_legal)) {
         Ok(text)
     } else {
         Err("must be scopes of visible ASCII characters without quotes and backslashes, with one space between")

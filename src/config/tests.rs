@@ -5,6 +5,9 @@ use crate::filter::Filter;
 /// The literal that stands for a secret in these configurations. No message may have it.
 const SECRET: &str = "s3cr3t";
 
+/// The beginning of a P-256 key in PKCS#8, as one line: enough to be known, and no key.
+const PRIVATE_KEY: &str = "-----BEGIN PRIVATE KEY-----\\\\nMBMGByqGSM49AgEGCCqGSM49AwEH\\\\n-----END PRIVATE KEY-----";
+
 fn environment(name: &str) -> Option<String> {
     match name {
         "TOKEN" => Some(SECRET.to_owned()),
@@ -24,6 +27,13 @@ fn messages(config: &str) -> Vec<String> {
 /// A configuration with one server `s` that has this `auth`.
 pub fn with_auth(auth: &str) -> String {
     format!(r#"{{"servers": {{"s": {{"host": "h", "auth": {auth}}}}}}}"#)
+}
+
+/// The same with an `OAUTH2` that has what it must, and these keys.
+fn with_oauth2(keys: &str) -> String {
+    with_auth(&format!(
+        r#"{{"type": "OAUTH2", "tokenUrl": "https://auth.example.com/oauth/token", "clientId": "c"{keys}}}"#
+    ))
 }
 
 /// What the README shows, and each liberty that the format allows.
@@ -54,6 +64,43 @@ pub fn accepted() -> Vec<String> {
         ]
         .map(with_auth),
     );
+    let key = PRIVATE_KEY;
+    configs.extend(
+        [
+            r#", "clientSecret": "${TOKEN}""#,
+            r#", "clientSecret": "a b:ü", "clientAuth": "client_secret_basic", "scope": "mcp:tools", "passChallenge": true"#,
+            r#", "clientSecret": "s", "clientAuth": "client_secret_post", "scope": "a b", "audience": "https://tools.example.com""#,
+            r#", "clientSecret": "s", "clientAuth": "client_secret_jwt", "scope": ["a", "b"], "assertionAudience": "https://auth.example.com""#,
+            r#", "clientAuth": "none", "resource": "https://tools.example.com/mcp?x=1""#,
+            r#", "clientAuth": "none", "resource": ["https://a.example", "urn:b:c"], "tokenCluster": "outbound|443||auth.example.com""#,
+            r#", "clientAuth": "none", "extraParams": {"tenant": "a", "empty": "", "${x}": "${TOKEN}"}, "retryOn401": true"#,
+            r#", "clientAuth": "none", "requestTimeoutMs": 1, "maxWaitMs": 60000, "allowInsecure": false"#,
+            r#", "clientAuth": "none", "requestTimeoutMs": 5000.0, "extraParams": {}"#,
+            r#", "clientSecret": "s", "clientAuth": null, "privateKey": null, "keyId": null, "assertionAudience": null,
+                "scope": null, "audience": null, "resource": null, "tokenCluster": null, "extraParams": null,
+                "allowInsecure": null, "requestTimeoutMs": null, "maxWaitMs": null, "retryOn401": null"#,
+            &format!(r#", "clientAuth": "private_key_jwt", "privateKey": "{key}""#),
+            &format!(r#", "clientAuth": "private_key_jwt", "privateKey": "{key}", "keyId": "1", "assertionAudience": "a""#),
+        ]
+        .map(with_oauth2),
+    );
+    for url in [
+        "https://auth.example.com",
+        "HTTPS://auth.example.com:8443/token?tenant=a",
+        "https://10.0.0.1/token",
+        "http://localhost/token",
+        "http://LOCALHOST:8080",
+        "http://127.0.0.1:8080/token",
+        "http://127.1.2.3/token",
+        "http://[::1]:8080/token",
+    ] {
+        configs.push(with_auth(&format!(
+            r#"{{"type": "oauth2", "tokenUrl": "{url}", "clientId": "c", "clientAuth": "none"}}"#
+        )));
+    }
+    configs.push(with_auth(
+        r#"{"type": "OAuth2", "tokenUrl": "http://auth.example.com", "clientId": "c", "clientAuth": "none", "allowInsecure": true}"#,
+    ));
     configs
 }
 
@@ -150,8 +197,93 @@ pub fn refused() -> Vec<(String, Vec<&'static str>)> {
         (with_auth(r#"{"type": "HEADERS"}"#), vec!["servers.s.auth.headers: is required"]),
         (with_auth(r#"{"type": "HEADERS", "headers": {}}"#), vec!["servers.s.auth.headers: must not be empty"]),
         (with_auth(r#"{"type": "HEADERS", "headers": {"x": 1}}"#), vec!["servers.s.auth.headers.x: must be a string"]),
+        // OAUTH2
+        (
+            with_auth(r#"{"type": "OAUTH2", "clientId": "c", "clientSecret": "s3cr3t"}"#),
+            vec!["servers.s.auth.tokenUrl: is required"],
+        ),
+        (
+            with_auth(r#"{"type": "OAUTH2", "tokenUrl": "https://a", "clientSecret": "s3cr3t"}"#),
+            vec!["servers.s.auth.clientId: is required"],
+        ),
+        (
+            with_oauth2(r#", "clientSecret": "s", "clientSecert": "s3cr3t""#),
+            vec![
+                "servers.s.auth.clientSecert: unknown key; known here: tokenUrl, clientId, clientSecret, clientAuth, \
+                 privateKey, keyId, assertionAudience, scope, audience, resource, tokenCluster, extraParams, \
+                 allowInsecure, requestTimeoutMs, maxWaitMs, retryOn401",
+            ],
+        ),
+        (
+            with_oauth2(r#", "clientAuth": "s3cr3t""#),
+            vec![
+                "servers.s.auth.clientAuth: must be one of client_secret_basic, client_secret_post, \
+                 client_secret_jwt, private_key_jwt, none",
+            ],
+        ),
+        (
+            with_oauth2(r#", "clientAuth": "CLIENT_SECRET_POST", "clientSecret": "s""#),
+            vec![
+                "servers.s.auth.clientAuth: must be one of client_secret_basic, client_secret_post, \
+                 client_secret_jwt, private_key_jwt, none",
+            ],
+        ),
+        (with_oauth2(r#", "clientAuth": 1"#), vec!["servers.s.auth.clientAuth: must be a string"]),
+        (with_oauth2(r#", "clientSecret": 12345"#), vec!["servers.s.auth.clientSecret: must be a string"]),
+        (
+            with_oauth2(r#", "clientAuth": "none", "scope": 1"#),
+            vec!["servers.s.auth.scope: must be a string or a list of strings"],
+        ),
+        (
+            with_oauth2(r#", "clientAuth": "none", "scope": {"a": "b"}"#),
+            vec!["servers.s.auth.scope: must be a string or a list of strings"],
+        ),
+        (
+            with_oauth2(r#", "clientAuth": "none", "resource": ["https://a", 1]"#),
+            vec!["servers.s.auth.resource[1]: must be a string"],
+        ),
+        (
+            with_oauth2(r#", "clientAuth": "none", "audience": ["a"]"#),
+            vec!["servers.s.auth.audience: must be a string"],
+        ),
+        (
+            with_oauth2(r#", "clientAuth": "none", "extraParams": ["a"]"#),
+            vec!["servers.s.auth.extraParams: must be an object"],
+        ),
+        (
+            with_oauth2(r#", "clientAuth": "none", "extraParams": {"a": 1}"#),
+            vec!["servers.s.auth.extraParams.a: must be a string"],
+        ),
+        (
+            with_oauth2(r#", "clientAuth": "none", "allowInsecure": "yes""#),
+            vec!["servers.s.auth.allowInsecure: must be a boolean"],
+        ),
+        (
+            with_oauth2(r#", "clientAuth": "none", "retryOn401": 401"#),
+            vec!["servers.s.auth.retryOn401: must be a boolean"],
+        ),
+        (with_oauth2(r#", "clientAuth": "none", "requestTimeoutMs": 0"#), vec![MILLIS_OF_REQUEST]),
+        (with_oauth2(r#", "clientAuth": "none", "requestTimeoutMs": 60001"#), vec![MILLIS_OF_REQUEST]),
+        (with_oauth2(r#", "clientAuth": "none", "requestTimeoutMs": -1"#), vec![MILLIS_OF_REQUEST]),
+        (with_oauth2(r#", "clientAuth": "none", "requestTimeoutMs": 0.5"#), vec![MILLIS_OF_REQUEST]),
+        (with_oauth2(r#", "clientAuth": "none", "requestTimeoutMs": 1e300"#), vec![MILLIS_OF_REQUEST]),
+        (with_oauth2(r#", "clientAuth": "none", "requestTimeoutMs": "5000""#), vec![MILLIS_OF_REQUEST]),
+        (
+            with_oauth2(r#", "clientAuth": "none", "maxWaitMs": 60001"#),
+            vec!["servers.s.auth.maxWaitMs: must be a whole number from 1 to 60000"],
+        ),
+        (
+            with_oauth2(r#", "clientAuth": "none", "passChallenge": 1"#),
+            vec!["servers.s.auth.passChallenge: must be true or false"],
+        ),
+        (
+            with_auth(r#"{"type": "NONE", "passChallenge": true}"#),
+            vec!["servers.s.auth.passChallenge: unknown key; none is allowed here"],
+        ),
     ]
 }
+
+const MILLIS_OF_REQUEST: &str = "servers.s.auth.requestTimeoutMs: must be a whole number from 1 to 60000";
 
 /// Configurations that break a rule which a schema does not express.
 fn refused_beyond_the_schema() -> Vec<(String, Vec<&'static str>)> {
@@ -223,6 +355,7 @@ fn refused_beyond_the_schema() -> Vec<(String, Vec<&'static str>)> {
             "servers.s.auth.headers.y: must not begin or end with white space",
         ]),
     ];
+    table.extend(oauth2_refused_beyond_the_schema());
     for control in ["\\r", "\\n", "\\u0000", "\\u007f"] {
         let rule: &'static str =
             "servers.s.auth.value: must be a legal HTTP header value, without CR, LF, NUL or another control character";
@@ -231,6 +364,117 @@ fn refused_beyond_the_schema() -> Vec<(String, Vec<&'static str>)> {
             with_auth(&format!(r#"{{"type": "API_KEY", "header": "x", "value": "s3cr3t{control}a"}}"#)),
             vec![rule],
         ));
+    }
+    table
+}
+
+fn oauth2_refused_beyond_the_schema() -> Vec<(String, Vec<&'static str>)> {
+    const URL: &str = "servers.s.auth.tokenUrl: must be an https URL, such as https://auth.example.com/oauth/token, \
+                       without user or fragment";
+    const SECURE: &str =
+        "servers.s.auth.tokenUrl: must be https, as the client's secret goes there; or set allowInsecure";
+    const SCOPE: &str =
+        "must be scopes of visible ASCII characters without quotes and backslashes, with one space between";
+    const KEY: &str = "servers.s.auth.privateKey: must be an RSA or P-256 private key in PEM, without a passphrase";
+    let url = |url: &str| {
+        with_auth(&format!(r#"{{"type": "OAUTH2", "tokenUrl": "{url}", "clientId": "c", "clientAuth": "none"}}"#))
+    };
+    let none = |keys: &str| with_oauth2(&format!(r#", "clientAuth": "none"{keys}"#));
+    let scope = |place: &str| -> &'static str { format!("servers.s.auth.scope{place}: {SCOPE}").leak() };
+    let mut table = vec![
+        (url("http://auth.example.com/token"), vec![SECURE]),
+        (url("http://localhost.example.com/token"), vec![SECURE]),
+        (url("http://10.0.0.1/token"), vec![SECURE]),
+        (
+            with_auth(r#"{"type": "OAUTH2", "tokenUrl": "http://a", "clientId": "", "allowInsecure": false}"#),
+            vec![SECURE, "servers.s.auth.clientId: must not be empty", "servers.s.auth.clientSecret: is required"],
+        ),
+        // What each method must have, and what it has no use for.
+        (with_oauth2(""), vec!["servers.s.auth.clientSecret: is required"]),
+        (with_oauth2(r#", "clientSecret": null"#), vec!["servers.s.auth.clientSecret: is required"]),
+        (with_oauth2(r#", "clientAuth": "client_secret_jwt""#), vec!["servers.s.auth.clientSecret: is required"]),
+        (with_oauth2(r#", "clientAuth": "private_key_jwt""#), vec!["servers.s.auth.privateKey: is required"]),
+        (with_oauth2(r#", "clientSecret": """#), vec!["servers.s.auth.clientSecret: must not be empty"]),
+        (
+            with_oauth2(r#", "clientSecret": "${LINE}""#),
+            vec!["servers.s.auth.clientSecret: must not contain a control character"],
+        ),
+        (
+            with_oauth2(r#", "clientSecret": "${UNSET}""#),
+            vec!["servers.s.auth.clientSecret: environment variable UNSET is not set in the VM, empty, or not UTF-8"],
+        ),
+        (
+            none(
+                r#", "clientSecret": "s3cr3t", "privateKey": "s3cr3t", "keyId": "s3cr3t", "assertionAudience": "s3cr3t""#,
+            ),
+            vec![
+                "servers.s.auth.clientSecret: has no meaning with this clientAuth",
+                "servers.s.auth.privateKey: has no meaning with this clientAuth",
+                "servers.s.auth.keyId: has no meaning with this clientAuth",
+                "servers.s.auth.assertionAudience: has no meaning with this clientAuth",
+            ],
+        ),
+        (
+            with_oauth2(r#", "clientAuth": "client_secret_post", "clientSecret": "s", "assertionAudience": "a""#),
+            vec!["servers.s.auth.assertionAudience: has no meaning with this clientAuth"],
+        ),
+        (
+            with_oauth2(r#", "clientAuth": "client_secret_jwt", "clientSecret": "s", "keyId": "a""#),
+            vec!["servers.s.auth.keyId: has no meaning with this clientAuth"],
+        ),
+        (with_oauth2(r#", "clientAuth": "private_key_jwt", "privateKey": "s3cr3t""#), vec![KEY]),
+        (
+            with_oauth2(&format!(
+                r#", "clientAuth": "private_key_jwt", "privateKey": "{PRIVATE_KEY}", "clientSecret": "s3cr3t""#
+            )),
+            vec!["servers.s.auth.clientSecret: has no meaning with this clientAuth"],
+        ),
+        // What is asked for
+        (none(r#", "scope": """#), vec![scope("")]),
+        (none(r#", "scope": "a  b""#), vec![scope("")]),
+        (none(r#", "scope": "é""#), vec![scope("")]),
+        (none(r#", "scope": ["a", "b  c", "\"", "\\"]"#), vec![scope("[1]"), scope("[2]"), scope("[3]")]),
+        (none(r#", "scope": []"#), vec!["servers.s.auth.scope: must not be empty"]),
+        (none(r#", "resource": []"#), vec!["servers.s.auth.resource: must not be empty"]),
+        (none(r#", "audience": """#), vec!["servers.s.auth.audience: must not be empty"]),
+        (none(r#", "audience": "a\n""#), vec!["servers.s.auth.audience: must not contain a control character"]),
+        (none(r#", "tokenCluster": """#), vec!["servers.s.auth.tokenCluster: must not be empty"]),
+        (
+            none(
+                r#", "extraParams": {"grant_type": "password", "scope": "s3cr3t", "client_secret": "s3cr3t", "": "a", "ok": "a"}"#,
+            ),
+            vec![
+                "servers.s.auth.extraParams: must not have an empty name",
+                "servers.s.auth.extraParams.client_secret: has a key of its own",
+                "servers.s.auth.extraParams.grant_type: has a key of its own",
+                "servers.s.auth.extraParams.scope: has a key of its own",
+            ],
+        ),
+        (none(r#", "extraParams": {"a": "1", "a": "2"}"#), vec!["servers.s.auth.extraParams.a: is given twice"]),
+    ];
+    for uri in ["a", "", "/mcp", "a.example/mcp", "https://a#fragment", "https://a#", "https://é", "1a:b", "https:"] {
+        let rule = "servers.s.auth.resource: must be an absolute URI without a fragment";
+        table.push((none(&format!(r#", "resource": "{uri}""#)), vec![rule]));
+    }
+    for illegal in [
+        "",
+        "a",
+        "/token",
+        "a.example/token",
+        "ftp://a.example/token",
+        "https://",
+        "https:///token",
+        "https://user@a.example/token",
+        "https://user:s3cr3t@a.example/token",
+        "https://a.example/token#s3cr3t",
+        "https://a.example:99999/token",
+        "https://a.example:/token",
+        "https://a b/token",
+        "https://a.example/to ken",
+        "https://a.example/token\\r\\nx: y",
+        "https://a.example/token\\u0000",
+    ] {
+        table.push((url(illegal), vec![URL]));
     }
     table
 }

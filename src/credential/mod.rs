@@ -13,7 +13,6 @@ mod oauth2;
 mod one_or_many;
 mod query;
 
-use std::fmt::Debug;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -34,7 +33,7 @@ const TYPE: &str = "type";
 pub const PASS_CHALLENGE: &str = "passChallenge";
 
 /// A credential, ready to be put into requests: whatever can be computed once has been.
-pub trait Credential: Debug {
+pub trait Credential {
     /// Puts the credential into `request`, in place of whatever the caller sent where it goes.
     ///
     /// # Errors
@@ -81,6 +80,8 @@ pub struct ServerTokens<'a> {
     pub tokens: &'a mut Tokens,
     /// The server's name.
     pub server: &'a Rc<str>,
+    /// The server's host.
+    pub host: &'a str,
 }
 
 /// An `auth` object whose keys are read.

@@ -12,7 +12,7 @@ use super::one_or_many::OneOrMany;
 use super::{Applied, Awaited, Credential, Kind, ServerTokens};
 use crate::config::error::Checks;
 use crate::config::millis::Millis;
-use crate::config::rules::{Url, absolute_uri, is_loopback, scope_token, text, url};
+use crate::config::rules::{Url, absolute_uri, is_loopback, scope_list, text, url};
 use crate::filter::SentToken;
 use crate::oauth2::{Assertion, Client, ClientAuth, Endpoint, PrivateKey, SigningKey};
 use crate::refusal::Reason;
@@ -93,7 +93,7 @@ impl Kind for OAuth2 {
         let max_wait = self.max_wait_ms.as_ref().map_or(PATIENCE, Millis::duration);
         let is_retried = self.retry_on_401.unwrap_or(false);
         let client = self.client(checks)?;
-        let (id, token) = tokens.tokens.share(Token::new(client, Rc::clone(tokens.server), checks.path()));
+        let (id, token) = tokens.tokens.share(Token::new(client, Rc::clone(tokens.server), tokens.host, checks.path()));
         Some(Box::new(FetchedToken { awaited: Awaited { id, max_wait }, token, is_retried }))
     }
 }
@@ -133,7 +133,7 @@ impl OAuth2 {
             None => is_legal = false,
         };
         if let Some(scope) = &self.scope {
-            let tokens = scope.each(checks.at("scope"), scope_token);
+            let tokens = scope.each(checks.at("scope"), scope_list);
             add("scope", tokens.map(|tokens| tokens.join(" ")));
         }
         if let Some(audience) = &self.audience {
@@ -182,6 +182,11 @@ impl OAuth2 {
             checks.at("clientSecret").accept(text(secret.expose()).map(drop))?;
             Some(secret)
         };
+        for (key, value) in [("keyId", &self.key_id), ("assertionAudience", &self.assertion_audience)] {
+            if let Some(value) = value {
+                checks.at(key).accept(text(value))?;
+            }
+        }
         let audience = self.assertion_audience.unwrap_or(self.token_url);
         let auth = match method {
             Method::ClientSecretBasic => ClientAuth::Basic(secret(checks)?),

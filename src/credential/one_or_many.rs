@@ -24,11 +24,7 @@ impl OneOrMany {
         rule: impl Fn(&'a str) -> Result<&'a str, &'static str>,
     ) -> Option<Vec<&'a str>> {
         match self {
-            // A scope may be written as its tokens with spaces between, as on the wire.
-            Self::One(value) => {
-                let values: Option<Vec<_>> = value.split(' ').map(|value| checks.accept(rule(value))).collect();
-                values
-            }
+            Self::One(value) => Some(vec![checks.accept(rule(value))?]),
             Self::Many(values) if values.is_empty() => {
                 checks.fail("must not be empty");
                 None

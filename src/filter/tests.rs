@@ -1,5 +1,7 @@
 //! What leaves the filter, for every kind of credential and every way of choosing a server.
 
+mod refused_credentials;
+
 use std::cell::Cell;
 
 use super::{Decided, Decision, Filter, Outcome};
@@ -240,11 +242,14 @@ fn debug_shows_no_secret() {
             "b": {"host": "h", "auth": {"type": "BASIC", "username": "u", "password": "s3cr3t"}},
             "c": {"host": "h", "auth": {"type": "API_KEY", "query": "q", "value": "s3cr3t"}},
             "d": {"host": "h", "auth": {"type": "API_KEY", "header": "x-k", "value": "s3cr3t"}},
-            "e": {"host": "h", "auth": {"type": "HEADERS", "headers": {"x-k": "s3cr3t"}}}
+            "e": {"host": "h", "auth": {"type": "HEADERS", "headers": {"x-k": "s3cr3t"}}},
+            "f": {"host": "h", "auth": {"type": "OAUTH2", "tokenUrl": "https://a", "clientId": "u",
+                "clientSecret": "s3cr3t", "extraParams": {"password": "s3cr3t"}}}
         }}"#,
     );
     let shown = format!("{filter:?}");
-    assert_eq!(shown.matches("<redacted>").count(), 5, "{shown}");
+    // Credentials do not show at all. Tokens do, and the client's secret and the parameter are in them.
+    assert_eq!(shown.matches("<redacted>").count(), 2, "{shown}");
     for secret in ["s3cr3t", "dTpzM2NyM3Q="] {
         assert!(!shown.contains(secret), "{shown}");
     }

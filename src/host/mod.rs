@@ -21,7 +21,7 @@ use self::headers::HeaderMap;
 use self::metrics::Metrics;
 use self::tokens::{Envoy, messages, with_reply};
 use crate::credential::Awaited;
-use crate::filter::{Challenge, Decided, Decision, Filter, Handling, Outcome};
+use crate::filter::{Challenge, Decided, Decision, Filter, Handling, Outcome, SentToken, Verdict};
 use crate::refusal::{self, Reason};
 use crate::request::Headers;
 use crate::selection::ServerId;
@@ -62,8 +62,8 @@ struct Stream {
 enum Progress {
     /// Its head has not been seen.
     New,
-    /// It waits for this token, or has; whoever lets it go on leaves the decision here.
-    Waiting(TokenId, Rc<Cell<Option<Decided>>>),
+    /// It waits for this token of this server, or has; whoever lets it go on leaves the decision here.
+    Waiting(ServerId, TokenId, Rc<Cell<Option<Decided>>>),
     /// It is decided.
     Decided(Decided),
 }
@@ -137,7 +137,7 @@ impl RootContext for Root {
 
 impl Context for Stream {
     fn on_done(&mut self) -> bool {
-        if let (Some(plugin), Progress::Waiting(token, decided)) = (&self.plugin, &self.progress)
+        if let (Some(plugin), Progress::Waiting(_, token, decided)) = (&self.plugin, &self.progress)
             && decided.get().is_none()
         {
             plugin.filter.tokens().forget(*token, self.id, &plugin.envoy());
@@ -151,12 +151,14 @@ impl HttpContext for Stream {
         let Some(plugin) = &self.plugin else { return refuse(Reason::Internal.into()) };
         let mut headers = HeaderMap::new(MapType::HttpRequestHeaders);
         let mut decision = plugin.filter.on_request(read_attribute, &mut headers);
-        if let Decision::Wait(server, awaited) = decision {
+        if let Decision::Wait(server, awaited) = decision
+            && !headers.has_failed
+        {
             match plugin.wait(self.id, server, awaited) {
                 (Wait::Ready, _) => decision = plugin.filter.inject(server, &mut headers),
                 (Wait::Refused(refusal), _) => return self.refuse(server, refusal),
                 (Wait::Parked, decided) => {
-                    self.progress = Progress::Waiting(awaited.id, decided);
+                    self.progress = Progress::Waiting(server, awaited.id, decided);
                     return Action::Pause;
                 }
             }
@@ -169,13 +171,24 @@ impl HttpContext for Stream {
         }
     }
 
+    /// Envoy holds back a body by itself while its head waits, unless `allow_on_headers_stop_iteration` is set.
+    fn on_http_request_body(&mut self, _size: usize, _end_of_stream: bool) -> Action {
+        if self.is_waiting() { Action::Pause } else { Action::Continue }
+    }
+
     fn on_http_request_trailers(&mut self, _count: usize) -> Action {
-        if let (Some(plugin), Some(decided)) = (&self.plugin, self.decided()) {
+        let verdict = match &self.progress {
+            // Whatever becomes of it, these go no further.
+            Progress::Waiting(server, ..) => Some(Verdict { server: Some(*server), outcome: Outcome::Injected }),
+            Progress::Decided(decided) => Some(decided.verdict),
+            Progress::New => None,
+        };
+        if let (Some(plugin), Some(verdict)) = (&self.plugin, verdict) {
             let mut trailers = HeaderMap::new(MapType::HttpRequestTrailers);
-            plugin.filter.on_trailers(decided.verdict, &mut trailers);
+            plugin.filter.on_trailers(verdict, &mut trailers);
             trailers.report_failure();
         }
-        Action::Continue
+        if self.is_waiting() { Action::Pause } else { Action::Continue }
     }
 
     fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
@@ -192,9 +205,13 @@ impl Stream {
     fn decided(&self) -> Option<Decided> {
         match &self.progress {
             Progress::New => None,
-            Progress::Waiting(_, decided) => decided.get(),
+            Progress::Waiting(.., decided) => decided.get(),
             Progress::Decided(decided) => Some(*decided),
         }
+    }
+
+    fn is_waiting(&self) -> bool {
+        matches!(&self.progress, Progress::Waiting(.., decided) if decided.get().is_none())
     }
 
     fn refuse(&mut self, server: ServerId, refusal: Refusal) -> Action {
@@ -263,9 +280,8 @@ impl Plugin {
 
     /// Deals with an upstream's word against the credential.
     fn answer(&self, challenge: Challenge, decided: Decided, headers: &mut HeaderMap) -> Action {
-        let refused = |token: crate::filter::SentToken| {
-            self.filter.tokens().refused_by_upstream(token.id, token.generation, &self.envoy())
-        };
+        let refused =
+            |token: SentToken| self.filter.tokens().refused_by_upstream(token.id, token.generation, &self.envoy());
         let has_another = challenge.token.is_some_and(refused);
         let reason = match challenge.handling {
             Handling::Relay => return Action::Continue,

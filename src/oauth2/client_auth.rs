@@ -75,7 +75,10 @@ impl ClientAuth {
     pub fn secrets(&self, id: &str) -> Vec<Secret> {
         let copy = |secret: &Secret| Secret::new(secret.expose().to_owned());
         match self {
-            Self::Basic(secret) => vec![copy(secret), encode(secret.expose()), basic(id, secret)],
+            Self::Basic(secret) => {
+                let plain = Secret::new(STANDARD.encode(format!("{id}:{}", secret.expose())));
+                vec![copy(secret), encode(secret.expose()), credentials(id, secret), plain]
+            }
             Self::Post(secret) => vec![copy(secret), encode(secret.expose())],
             Self::Assertion(assertion) => vec![copy(assertion.secret())],
             Self::None => Vec::new(),
@@ -97,8 +100,12 @@ impl ClientAuth {
 /// RFC 6749 §2.3.1: id and secret are form-encoded before they are put together for Basic, so that a
 /// colon in the id does no harm.
 fn basic(id: &str, secret: &Secret) -> Secret {
+    Secret::new(format!("Basic {}", credentials(id, secret).expose()))
+}
+
+fn credentials(id: &str, secret: &Secret) -> Secret {
     let pair = Secret::new(format!("{}:{}", encode(id).expose(), encode(secret.expose()).expose()));
-    Secret::new(format!("Basic {}", STANDARD.encode(pair.expose())))
+    Secret::new(STANDARD.encode(pair.expose()))
 }
 
 fn encode(text: &str) -> Secret {

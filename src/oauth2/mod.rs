@@ -106,7 +106,15 @@ impl Client {
     /// # Errors
     /// If it is no token to be used.
     pub fn read(&self, reply: &Reply<'_>, now: Time) -> Result<Grant, Failure> {
-        response::read(reply, now, &self.auth.secrets(&self.id))
+        let mut secrets = self.auth.secrets(&self.id);
+        for (name, value) in &self.parameters {
+            let is_known = ["scope", "audience", "resource"].contains(&name.as_str());
+            if !is_known && value.expose().len() >= 8 {
+                secrets.push(Secret::new(value.expose().to_owned()));
+                secrets.push(Secret::new(form_urlencoded::byte_serialize(value.expose().as_bytes()).collect()));
+            }
+        }
+        response::read(reply, now, &secrets)
     }
 
     /// The key under which all who want this very token find it. A new secret is a new key.
@@ -118,9 +126,12 @@ impl Client {
         TokenKey::of(&fields)
     }
 
-    /// The same, whatever the secrets: what a client with a new secret has in common with the one before.
-    pub fn lineage(&self) -> TokenKey {
-        TokenKey::of(&self.fields())
+    /// The same for one `server`, whatever the secrets: what a client has in common with itself before its
+    /// secret was replaced. It goes to nobody else, who might not know the secret.
+    pub fn lineage(&self, server: [&str; 2]) -> TokenKey {
+        let mut fields = server.to_vec();
+        fields.extend(self.fields());
+        TokenKey::of(&fields)
     }
 
     /// Whether its private key, if it has one, can sign.

@@ -14,6 +14,9 @@ const P256: &[u8] = &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07
 /// In PKCS#8 (RFC 5208 §5), the algorithm comes within so many bytes; behind it is the key.
 const PREAMBLE: usize = 40;
 
+/// How the labels of private keys end.
+const KEY: &str = "PRIVATE KEY";
+
 /// A private key and what it signs by.
 #[derive(Debug)]
 pub struct PrivateKey {
@@ -41,11 +44,13 @@ impl PrivateKey {
         const RULE: &str = "must be an RSA or P-256 private key in PEM, without a passphrase";
         let pem = Secret::new(text.replace("\\n", "\n"));
         let mut lines = pem.expose().lines().map(str::trim).filter(|line| !line.is_empty());
-        let label =
-            lines.next().and_then(|line| line.strip_prefix("-----BEGIN ")?.strip_suffix("-----")).ok_or(RULE)?;
+        // `openssl ecparam -genkey` writes the curve in a block of its own before the key.
+        let label = |line: &'_ str| Some(line.strip_prefix("-----BEGIN ")?.strip_suffix("-----")?.to_owned());
+        let label = lines.by_ref().filter_map(label).find(|label| label.ends_with(KEY)).ok_or(RULE)?;
         let (mut base64, mut is_complete) = (Secret::new(String::new()), false);
         for line in lines {
-            is_complete = line.strip_prefix("-----END ").and_then(|end| end.strip_suffix("-----")) == Some(label);
+            is_complete =
+                line.strip_prefix("-----END ").and_then(|end| end.strip_suffix("-----")) == Some(label.as_str());
             if is_complete {
                 break;
             }
@@ -56,7 +61,7 @@ impl PrivateKey {
         }
         let der = zeroize::Zeroizing::new(STANDARD.decode(base64.expose()).map_err(|_| RULE)?);
         let preamble = der.get(..PREAMBLE.min(der.len())).unwrap_or_default();
-        let algorithm = match label {
+        let algorithm = match label.as_str() {
             "PRIVATE KEY" if contains(preamble, RSA) => Algorithm::Rs256,
             "PRIVATE KEY" if contains(preamble, P256) => Algorithm::Es256,
             "RSA PRIVATE KEY" => Algorithm::Rs256,

@@ -39,7 +39,13 @@ pub fn read(reply: &Reply<'_>, now: Time, secrets: &[Secret]) -> Result<Grant, F
     let fail = |kind, detail: String| Err(Failure { kind, retry_after, detail });
     let status = reply.status;
     if matches!(status, 408 | 429 | 500..=599) {
-        return fail(FailureKind::Unavailable, format!("it answers {status}"));
+        // Envoy answers so itself if nobody else does.
+        let by_envoy = match status {
+            503 => " (or Envoy does: no connection)",
+            504 => " (or Envoy does: no answer in time)",
+            _ => "",
+        };
+        return fail(FailureKind::Unavailable, format!("it answers {status}{by_envoy}"));
     }
     if matches!(status, 300..=399) {
         return fail(FailureKind::Refused, format!("it redirects ({status}); to follow would repeat the secret"));
@@ -110,7 +116,14 @@ fn error(body: &Json, secrets: &[Secret]) -> (FailureKind, String) {
 
 /// Servers are known to repeat what they were sent.
 fn is_secret(text: &str, secrets: &[Secret]) -> bool {
-    secrets.iter().any(|secret| !secret.expose().is_empty() && text.contains(secret.expose()))
+    let text = one_line(text);
+    secrets.iter().map(|secret| one_line(secret.expose())).any(|secret| !secret.is_empty() && text.contains(&secret))
+}
+
+/// `text` with one space for what is white or a control character.
+fn one_line(text: &str) -> String {
+    let words = text.split(|letter: char| letter.is_whitespace() || letter.is_control());
+    words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 /// `text` in one line, without long words, and not longer than is useful.

@@ -9,8 +9,12 @@ use prost::Message;
 
 use crate::time::Time;
 
-/// How many may fetch at once.
+/// How many may fetch at once for no request in particular.
 pub const WIDTH: usize = 8;
+
+/// How many may fetch at once in all: a token that a request waits for comes before those that may be
+/// wanted some day.
+pub const WIDTH_IF_WANTED: usize = 16;
 
 /// Nobody stays inside for longer.
 const LONGEST_STAY: Duration = Duration::from_secs(120);
@@ -32,10 +36,10 @@ struct Inside {
 }
 
 impl Gate {
-    /// Lets `who` in for at most `timeout`, if there is room.
-    pub fn enter(&mut self, who: u64, now: Time, timeout: Duration) -> bool {
+    /// Lets `who` in for at most `timeout`, if there is room. `is_wanted`: whether a request waits.
+    pub fn enter(&mut self, who: u64, is_wanted: bool, now: Time, timeout: Duration) -> bool {
         self.inside.retain(|inside| Time::from_millis(inside.until).is_pending(now, LONGEST_STAY));
-        let has_room = self.inside.len() < WIDTH;
+        let has_room = self.inside.len() < if is_wanted { WIDTH_IF_WANTED } else { WIDTH };
         if has_room {
             self.inside.push(Inside { who, until: now.after(timeout.min(LONGEST_STAY)).as_millis() });
         }
@@ -56,7 +60,7 @@ mod tests {
 
     use prost::Message;
 
-    use super::{Gate, WIDTH};
+    use super::{Gate, WIDTH, WIDTH_IF_WANTED};
     use crate::time::Time;
 
     const NOW: Time = Time::NOON;
@@ -66,21 +70,29 @@ mod tests {
     fn no_more_than_its_width_are_inside_and_the_dead_do_not_count() {
         let mut gate = Gate::default();
         for who in 0..WIDTH as u64 {
-            assert!(gate.enter(who, NOW, TIMEOUT));
+            assert!(gate.enter(who, false, NOW, TIMEOUT));
         }
-        assert!(!gate.enter(100, NOW, TIMEOUT));
+        assert!(!gate.enter(100, false, NOW, TIMEOUT));
         assert!(gate.leave(3) && !gate.leave(3));
         let mut gate = Gate::decode(gate.encode_to_vec().as_slice()).unwrap();
-        assert!(gate.enter(100, NOW, TIMEOUT) && !gate.enter(101, NOW, TIMEOUT));
-        assert!(gate.enter(101, NOW.after(TIMEOUT), TIMEOUT));
+        assert!(gate.enter(100, false, NOW, TIMEOUT) && !gate.enter(101, false, NOW, TIMEOUT));
+        assert!(gate.enter(101, false, NOW.after(TIMEOUT), TIMEOUT));
+    }
+
+    #[test]
+    fn what_a_request_waits_for_gets_in_before_the_rest() {
+        let mut gate = Gate::default();
+        let entered = (0..100).filter(|who| gate.enter(*who, false, NOW, TIMEOUT)).count();
+        let wanted = (100..200).filter(|who| gate.enter(*who, true, NOW, TIMEOUT)).count();
+        assert_eq!((entered, entered + wanted), (WIDTH, WIDTH_IF_WANTED));
     }
 
     #[test]
     fn a_clock_that_is_set_back_does_not_close_it() {
         let mut gate = Gate::default();
         for who in 0..WIDTH as u64 {
-            gate.enter(who, NOW, TIMEOUT);
+            gate.enter(who, false, NOW, TIMEOUT);
         }
-        assert!(gate.enter(100, NOW.before(Duration::from_secs(600)), TIMEOUT));
+        assert!(gate.enter(100, false, NOW.before(Duration::from_secs(600)), TIMEOUT));
     }
 }

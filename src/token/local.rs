@@ -18,6 +18,8 @@ const PREFIX: &str = "mcp_upstream_auth";
 pub struct Token {
     pub(super) client: Client,
     pub(super) key: TokenKey,
+    /// What it has in common with the token that this server had when the client had another secret.
+    lineage: TokenKey,
     /// The name of the first server that wants it.
     pub(super) server: Rc<str>,
     /// Where that server's `auth` is in the configuration.
@@ -26,6 +28,8 @@ pub struct Token {
     pub(super) waiters: RefCell<Vec<Waiter>>,
     /// When to look at its record again.
     pub(super) look: Cell<Time>,
+    /// Whether it is to be fetched and there was no room at the gate.
+    pub(super) is_at_gate: Cell<bool>,
 }
 
 /// A token in hand.
@@ -38,17 +42,21 @@ pub struct Held {
 }
 
 impl Token {
-    /// The token that `client` wants, for the server of this name, whose `auth` is at `path` in the configuration.
-    pub fn new(client: Client, server: Rc<str>, path: &str) -> Self {
+    /// The token that `client` wants, for the server of this name and host, whose `auth` is at `path` in the
+    /// configuration.
+    pub fn new(client: Client, server: Rc<str>, host: &str, path: &str) -> Self {
         let key = client.key();
+        let lineage = client.lineage([&server, host]);
         Self {
             client,
             key,
+            lineage,
             server,
             path: path.into(),
             held: RefCell::default(),
             waiters: RefCell::default(),
             look: Cell::default(),
+            is_at_gate: Cell::default(),
         }
     }
 
@@ -67,9 +75,10 @@ impl Token {
         format!("{PREFIX}.gate.{}", self.client.endpoint.cluster)
     }
 
-    /// The key under which the record of the last token is named that was granted whatever the client's secret.
+    /// The key under which the record of the last token is named that was granted to this server, whatever the
+    /// client's secret.
     pub(super) fn last_granted(&self) -> String {
-        format!("{PREFIX}.last.{}", self.client.lineage().as_str())
+        format!("{PREFIX}.last.{}", self.lineage.as_str())
     }
 
     /// Whether a request waits for it.
@@ -86,9 +95,8 @@ impl Token {
                     *held = Some(Held::new(granted.token(), record.generation(), granted.expires()));
                 }
             }
-            Some(_) => *held = None,
-            // What a former secret was granted serves until the first token of this one.
-            None => *held = held.take().filter(|held| record.generation() == 0 && held.expires > now),
+            // What a former secret was granted serves until this one has a token that is good.
+            _ => *held = held.take().filter(|held| held.generation == 0 && held.expires > now),
         }
     }
 

@@ -164,6 +164,10 @@ impl Record {
                 Due::At(Time::from_millis(token.refresh))
             }
             Some(token) if token.is_for_once() && !wanted => Due::OnDemand,
+            // Without a token to be replaced in time, a client that is refused asks for those only who want it.
+            token if self.is_refused() && !wanted && !token.as_ref().is_some_and(|token| token.is_good(now)) => {
+                Due::OnDemand
+            }
             _ => Due::Now,
         }
     }
@@ -253,6 +257,10 @@ impl Record {
         self.watchers.len() < before
     }
 
+    fn is_refused(&self) -> bool {
+        self.last_failure() == Some(FailureKind::Refused)
+    }
+
     fn end_claim(&mut self, by: u64) -> Option<Claim> {
         self.claim.take_if(|claim| claim.by == by)
     }
@@ -270,7 +278,9 @@ impl Record {
 
 impl Granted {
     fn new(grant: &Grant, asked: Time, now: Time, random: u64) -> Self {
-        let lifetime = grant.lifetime.min(LONGEST_LIFETIME);
+        // What is over before it could be refreshed is for those who wait.
+        let lifetime = Some(grant.lifetime.min(LONGEST_LIFETIME)).filter(|lifetime| *lifetime >= SHORTEST_REFRESH);
+        let lifetime = lifetime.unwrap_or_default();
         let expires = asked.after(lifetime);
         let margin = REFRESH_MARGIN.min(lifetime / 5);
         let refresh = expires.before(margin + part_of(margin / 2, random));

@@ -2,7 +2,7 @@
 //! makes for all VMs.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -110,19 +110,24 @@ impl Tokens {
         let now = host.now();
         // What was noted for later by a clock that was set back since might come much too late.
         let was_set_back = now < self.last_run.replace(now);
-        for (index, token) in self.list.iter().enumerate() {
-            if token.look.get() <= now || was_set_back {
-                self.look(TokenId(index), token, host);
+        let is_due = |token: &Token| token.look.get() <= now || was_set_back;
+        let mut full_gates = HashSet::new();
+        // What requests wait for comes before what may be wanted some day.
+        for is_wanted in [true, false] {
+            for (index, token) in self.list.iter().enumerate() {
+                if is_due(token) && token.is_wanted() == is_wanted {
+                    self.look(TokenId(index), token, &mut full_gates, host);
+                }
             }
         }
-        let next = self.list.iter().map(|token| token.look.get()).min().filter(|next| *next < Time::NEVER);
-        host.wake_after(next.map(|next| next.since(host.now())));
+        host.wake_after(self.next_run(host));
     }
 
     /// Another VM says that something changed for the token with this key.
     pub fn hear(&self, message: &[u8]) {
         let id = std::str::from_utf8(message).ok().and_then(|key| self.ids.get(key));
         if let Some(token) = id.and_then(|id| self.get(*id)) {
+            token.is_at_gate.set(false);
             token.look.set(Time::default());
         }
     }
@@ -136,12 +141,6 @@ impl Tokens {
             None => Err(Failure::new(FailureKind::Unavailable, "its answer broke off")),
         };
         self.ended(fetch, token, result, host);
-        // Others may have waited for the gate.
-        for token in &self.list {
-            if token.look.get() <= host.now().after(GATE_IS_FULL * 2) {
-                token.look.set(Time::default());
-            }
-        }
         self.run(host);
     }
 
@@ -151,6 +150,9 @@ impl Tokens {
         let record: Record = read(host, &token.record());
         token.hold(&record, waiter.since);
         if token.held().is_some() {
+            // It was not told of this token, and must be there when it expires.
+            token.look.set(Time::default());
+            self.wake(host);
             return Wait::Ready;
         }
         if let Some(refusal) = hopeless(&record, &waiter, waiter.since) {
@@ -236,9 +238,27 @@ impl Tokens {
         }
     }
 
-    fn look(&self, id: TokenId, token: &Token, host: &dyn Host) {
+    /// When to run next, unless something happens before.
+    fn next_run(&self, host: &dyn Host) -> Option<Duration> {
+        let (at_gate, others): (Vec<_>, Vec<_>) = self.list.iter().partition(|token| token.is_at_gate.get());
+        let next = others.iter().map(|token| token.look.get()).min().filter(|next| *next < Time::NEVER);
+        let next = next.map(|next| next.since(host.now()));
+        let poll = (!at_gate.is_empty()).then(|| GATE_IS_FULL + part_of(GATE_IS_FULL, host.random()));
+        next.into_iter().chain(poll).min()
+    }
+
+    /// Looks at what all know of the token, and does what is due. `full_gates` are those before which it
+    /// was seen in this run that there is no room: hundreds of tokens may wait there.
+    fn look<'a>(&self, id: TokenId, token: &'a Token, full_gates: &mut HashSet<&'a str>, host: &dyn Host) {
+        let cluster = token.client.endpoint.cluster.as_str();
+        if token.is_at_gate.get() && !token.is_wanted() && full_gates.contains(cluster) {
+            return;
+        }
         let now = host.now();
         let mut record: Record = read(host, &token.record());
+        // A token for once is for those who wait already: they need no other.
+        token.hold(&record, now);
+        token.serve(&record, now, host);
         if record.due(now, token.is_wanted()) == Due::Now {
             self.fetch(id, token, now, host);
             record = read(host, &token.record());
@@ -246,8 +266,13 @@ impl Tokens {
         token.hold(&record, now);
         token.serve(&record, now, host);
         token.settle(host, |waiter| hopeless(&record, waiter, now).map(Err));
-        let next = match record.due(now, token.is_wanted()) {
-            Due::Now => now.after(GATE_IS_FULL + part_of(GATE_IS_FULL, host.random())),
+        let due = record.due(now, token.is_wanted());
+        token.is_at_gate.set(due == Due::Now);
+        let next = match due {
+            Due::Now => {
+                full_gates.insert(cluster);
+                now
+            }
             Due::At(time) => time,
             Due::OnDemand => Time::NEVER,
         };
@@ -258,11 +283,12 @@ impl Tokens {
     fn fetch(&self, id: TokenId, token: &Token, now: Time, host: &dyn Host) {
         let fetch = Fetch { token: id, who: host.random(), since: now };
         let timeout = token.client.timeout + GRACE;
-        let (_, has_entered) = update(host, &token.gate(), |gate: &mut Gate| gate.enter(fetch.who, now, timeout));
+        let is_wanted = token.is_wanted();
+        let enter = |gate: &mut Gate| gate.enter(fetch.who, is_wanted, now, timeout);
+        let (_, has_entered) = update(host, &token.gate(), enter);
         if !has_entered {
             return;
         }
-        let is_wanted = token.is_wanted();
         let (_, has_claimed) = update(host, &token.record(), |record: &mut Record| {
             let is_due = record.due(now, is_wanted) == Due::Now;
             if is_due {

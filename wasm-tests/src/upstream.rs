@@ -33,6 +33,9 @@ pub const EVENTS: &str = "/events";
 /// query of the request behind it.
 pub const REDIRECT: &str = "/redirect";
 
+/// The last part of a path that is answered only after [`Upstream::release`].
+pub const HELD: &str = "/held";
+
 /// The part of a path before the status of the answer; behind that may be [`CHALLENGE`].
 pub const STATUS: &str = "/status/";
 
@@ -112,7 +115,7 @@ impl Upstream {
         *self.recorder.refused.lock().unwrap_or_else(PoisonError::into_inner) = refused;
     }
 
-    /// Lets the event stream that was asked for with this [`ID`] go on.
+    /// Lets the event stream, or the held answer, that was asked for with this [`ID`] go on.
     pub fn release(&self, id: &str) {
         self.recorder.gate(id).notify_one();
     }
@@ -169,6 +172,9 @@ impl Service for Recorder {
         let is_refused = self.refuses(&head);
         self.seen().entry(id.clone()).or_default().push(Seen { head, body: body.clone(), trailers });
         self.arrived.notify_waiters();
+        if uri.path().ends_with(HELD) {
+            self.gate(&id).notified().await;
+        }
         if is_refused {
             return challenge(StatusCode::UNAUTHORIZED);
         }

@@ -7,7 +7,7 @@ use wasm_tests::token_server::TokenServer;
 use wasm_tests::upstream::Refused;
 
 use super::{ANY, Place, TOKENS, World, auth, gateway, options};
-use crate::fixture::{Fixture, TestRequest, run};
+use crate::fixture::{Fixture, TestRequest, new_id, run};
 
 #[test]
 fn a_refused_token_is_dropped_and_the_next_request_has_a_fresh_one_on_every_worker() {
@@ -32,6 +32,35 @@ fn a_refused_token_is_dropped_and_the_next_request_has_a_fresh_one_on_every_work
             assert_eq!(world.tokens.asked().len(), 2);
             world.metric_is("dropped_tokens.server.c", 1).await;
             world.metric_is("refused_replies.outcome.upstream_unauthorized.server.c", 1).await;
+        }
+    });
+}
+
+#[test]
+fn a_late_word_against_a_token_that_is_gone_drops_no_other() {
+    run(async {
+        for place in [Place::Listener, Place::Cluster] {
+            let world = World::start(place, json!({}), |_| {}).await;
+            world.until("is served", |reply, _| reply.status == 200).await;
+            world.fixture.upstream.refuse(Refused::These(vec!["Bearer token-1".to_owned()]));
+            // It goes out with the first token, and its 401 comes when the second is long there.
+            let id = new_id();
+            let late = world.fixture.exchange_as(&id, TestRequest { path: "/c/held", ..TestRequest::default() });
+            let others = async {
+                world.fixture.upstream.wait_for(&id, 1).await.unwrap();
+                assert_eq!(world.request().await.0.status, 502);
+                assert_eq!(world.request().await.0.status, 200);
+                world.fixture.upstream.release(&id);
+            };
+            let ((reply, _), ()) = tokio::join!(late, others);
+            assert_eq!(reply.status, 502, "{place:?}");
+            for _ in 0..16 {
+                let (reply, seen) = world.request().await;
+                assert_eq!(reply.status, 200, "{place:?}");
+                assert_eq!(seen[0].head.header("authorization"), ["Bearer token-2"]);
+            }
+            assert_eq!(world.tokens.asked().len(), 2, "{place:?}");
+            assert_eq!(world.metric("dropped_tokens.server.c").await, Some(1), "{place:?}");
         }
     });
 }

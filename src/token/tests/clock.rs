@@ -1,0 +1,58 @@
+//! A clock that somebody sets.
+
+use std::time::Duration;
+
+use super::process::{Outcome, PATIENCE, Process};
+use super::token_server::{What, grants};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[test]
+fn a_clock_that_is_set_back_lets_nobody_wait_for_it() {
+    for seed in 0..50 {
+        let process = Process::new(seed, Box::new(|_, _| What::Silence.after(0)));
+        let first = process.load(3, 1, "secret");
+        for vm in first..first + 3 {
+            process.request_in(100, vm, 0);
+        }
+        process.pass(Duration::from_millis(200));
+        process.state.borrow_mut().set_back = HOUR;
+        process.pass(PATIENCE + Duration::from_secs(30));
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_back_in_a_backoff_or_a_fetch_does_not_stop_fetching() {
+    for seed in 0..50 {
+        for what in [|| What::Status(503, None), || What::Silence, || What::Error("invalid_client")] {
+            let process = Process::new(seed, Box::new(move |_, _| what().after(10)));
+            let first = process.load(3, 1, "secret");
+            process.pass(Duration::from_secs(3));
+            process.state.borrow_mut().set_back = HOUR;
+            drop(process.script.replace(grants(7200.0)));
+            process.request_in(500, first, 0);
+            process.pass(Duration::from_secs(60) + PATIENCE);
+            assert!((first..first + 3).all(|vm| process.held(vm, 0).is_some()), "seed {seed}");
+        }
+    }
+}
+
+/// Its tokens are then taken for expired, though they are not, and fetched again.
+#[test]
+fn a_clock_that_is_set_forward_costs_a_fetch() {
+    for seed in 0..20 {
+        let process = Process::new(seed, grants(3600.0));
+        process.state.borrow_mut().set_back = HOUR * 2;
+        let first = process.load(3, 1, "secret");
+        process.pass(Duration::from_secs(1));
+        process.state.borrow_mut().set_back = Duration::ZERO;
+        process.pass(HOUR);
+        assert!((first..first + 3).all(|vm| process.held(vm, 0).is_some()), "seed {seed}");
+        for vm in first..first + 3 {
+            process.request_in(0, vm, 0);
+        }
+        process.pass(Duration::from_secs(1));
+        assert!(process.state.borrow().outcomes.iter().all(|(.., outcome)| *outcome == Outcome::AtOnce));
+        assert!(process.state.borrow().asked.len() <= 4, "seed {seed}");
+    }
+}

@@ -1,0 +1,98 @@
+//! The upstream refuses tokens.
+
+use std::time::Duration;
+
+use super::process::{LATE, Process};
+use super::token_server::{What, grants};
+
+const VMS: usize = 5;
+
+#[test]
+fn a_refused_token_is_dropped_everywhere_and_replaced() {
+    for seed in 0..100 {
+        let process = Process::new(seed, Box::new(|_, random| What::Token(300.0).after(200 + random.up_to(200))));
+        let first = process.load(VMS, 1, "secret");
+        process.pass(Duration::from_secs(1));
+        let (refused, generation) = process.held(first, 0).unwrap();
+        // Many requests carry it at that moment, and all are refused.
+        for vm in first..first + VMS {
+            assert!(process.upstream_refuses(vm, 0, generation), "seed {seed}: another one is on its way");
+        }
+        process.pass(LATE * 3);
+        for vm in first..first + VMS {
+            assert_eq!(process.held(vm, 0), None, "seed {seed}: it is still sent");
+        }
+        process.pass(Duration::from_secs(1));
+        for vm in first..first + VMS {
+            let (token, number) = process.held(vm, 0).unwrap();
+            assert!(token != refused && number == generation + 1, "seed {seed}");
+        }
+        assert_eq!((process.state.borrow().asked.len(), process.state.borrow().dropped), (2, 1), "seed {seed}");
+    }
+}
+
+#[test]
+fn whoever_hears_of_a_refusal_sends_that_token_no_more() {
+    for seed in 0..50 {
+        let process = Process::new(seed, Box::new(|_, _| What::Token(300.0).after(500)));
+        let first = process.load(VMS, 1, "secret");
+        process.pass(Duration::from_secs(1));
+        let (_, generation) = process.held(first, 0).unwrap();
+        process.upstream_refuses(first, 0, generation);
+        process.pass(LATE * 2);
+        assert!((first..first + VMS).all(|vm| process.held(vm, 0).is_none()), "seed {seed}");
+    }
+}
+
+#[test]
+fn the_refusal_of_a_former_token_drops_nothing() {
+    for seed in 0..50 {
+        let process = Process::new(seed, grants(300.0));
+        let first = process.load(VMS, 1, "secret");
+        process.pass(Duration::from_secs(1));
+        let (_, former) = process.held(first, 0).unwrap();
+        process.upstream_refuses(first, 0, former);
+        process.pass(Duration::from_secs(1));
+        let second = process.held(first, 0);
+        for late in 0..100 {
+            assert!(process.upstream_refuses(first + late % VMS, 0, former));
+            process.pass(Duration::from_millis(500));
+        }
+        assert!((first..first + VMS).all(|vm| process.held(vm, 0) == second), "seed {seed}");
+        assert_eq!((process.state.borrow().asked.len(), process.state.borrow().dropped), (2, 1), "seed {seed}");
+    }
+}
+
+#[test]
+fn an_upstream_that_refuses_every_token_costs_a_handful_of_fetches_a_minute() {
+    for seed in 0..30 {
+        let process = Process::new(seed, grants(3600.0));
+        let first = process.load(VMS, 1, "secret");
+        process.pass(Duration::from_millis(100));
+        let mut without_another = 0;
+        for request in 0..6000 {
+            let vm = first + request % VMS;
+            if let Some((_, generation)) = process.held(vm, 0) {
+                without_another += usize::from(!process.upstream_refuses(vm, 0, generation));
+            }
+            process.pass(Duration::from_millis(10));
+        }
+        let fetches = process.state.borrow().asked.len();
+        assert!((3..=7).contains(&fetches), "seed {seed}: {fetches}");
+        // Its callers must hear that there is no other token to try.
+        assert!(without_another > 5000, "seed {seed}: {without_another}");
+    }
+}
+
+#[test]
+fn a_refusal_now_and_then_is_followed_by_a_fetch_each_time() {
+    let process = Process::new(1, grants(86_400.0));
+    let first = process.load(VMS, 1, "secret");
+    process.pass(Duration::from_secs(1));
+    for time in 1..20 {
+        let (_, generation) = process.held(first, 0).unwrap();
+        process.upstream_refuses(first, 0, generation);
+        process.pass(Duration::from_secs(600));
+        assert_eq!(process.state.borrow().dropped, time);
+    }
+}

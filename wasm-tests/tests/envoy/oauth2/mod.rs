@@ -8,6 +8,7 @@ mod refresh;
 mod replaced;
 mod secrecy;
 mod upstream_refuses;
+mod worker_dies;
 
 use std::net::SocketAddr;
 use std::time::Duration;

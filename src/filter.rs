@@ -1,10 +1,12 @@
 //! The way of a request: find its server, remove what the caller must not send on, put in the
 //! credential, or refuse.
 
+use std::rc::Rc;
+
 use http::HeaderName;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, PROXY_AUTHORIZATION, WWW_AUTHENTICATE};
 
-use crate::credential::{Applied, Awaited};
+use crate::credential::{Applied, Attributes, Awaited};
 use crate::refusal::Reason;
 use crate::request::{AUTHORITY, Headers, STATUS};
 use crate::selection::{ServerId, Servers, Unmatched, Upstream};
@@ -20,7 +22,7 @@ pub const STRIPPED_BY_DEFAULT: [HeaderName; 2] = [COOKIE, PROXY_AUTHORIZATION];
 #[derive(Debug)]
 pub struct Filter {
     servers: Servers,
-    tokens: Tokens,
+    tokens: Rc<Tokens>,
     stripped: Vec<HeaderName>,
 }
 
@@ -96,7 +98,7 @@ pub enum Outcome {
 impl Filter {
     /// A filter for `servers`, which want `tokens`, that strips the headers in `also_strip` beside those it
     /// always strips.
-    pub fn new(servers: Servers, tokens: Tokens, also_strip: Vec<HeaderName>) -> Self {
+    pub fn new(servers: Servers, tokens: Rc<Tokens>, also_strip: Vec<HeaderName>) -> Self {
         let mut stripped = ALWAYS_STRIPPED.to_vec();
         for name in also_strip {
             if !stripped.contains(&name) {
@@ -116,19 +118,18 @@ impl Filter {
         &self.tokens
     }
 
-    /// Decides on a request and changes its headers accordingly. `read` reads an Envoy attribute by
-    /// its path; it is called at most once.
-    pub fn on_request(&self, read: impl FnOnce(&[&str]) -> Option<Vec<u8>>, headers: &mut dyn Headers) -> Decision {
-        match self.servers.select(read) {
-            Ok(id) => self.forward(id, headers),
+    /// Decides on a request and changes its headers accordingly.
+    pub fn on_request(&self, attributes: Attributes<'_>, headers: &mut dyn Headers) -> Decision {
+        match self.servers.select(attributes) {
+            Ok(id) => self.forward(id, attributes, headers),
             Err(unmatched) => Decision::Final(Decided::without_token(None, self.unmatched(unmatched, headers))),
         }
     }
 
     /// Puts the credential of the server `id` into a request that [`Filter::on_request`] has dealt with.
-    pub fn inject(&self, id: ServerId, headers: &mut dyn Headers) -> Decision {
+    pub fn inject(&self, id: ServerId, attributes: Attributes<'_>, headers: &mut dyn Headers) -> Decision {
         let Some(upstream) = self.upstream(id) else { return rejected(id, Reason::ServerDisabled) };
-        match upstream.credential.apply(headers) {
+        match upstream.credential.apply(headers, attributes) {
             Ok(Applied::Injected(token)) => {
                 Decision::Final(Decided { verdict: Verdict { server: Some(id), outcome: Outcome::Injected }, token })
             }
@@ -189,14 +190,14 @@ impl Filter {
     }
 
     /// The credential comes last: what it signs must be what leaves.
-    fn forward(&self, id: ServerId, headers: &mut dyn Headers) -> Decision {
+    fn forward(&self, id: ServerId, attributes: Attributes<'_>, headers: &mut dyn Headers) -> Decision {
         let Some(upstream) = self.upstream(id) else { return rejected(id, Reason::ServerDisabled) };
         let replaced = upstream.credential.header_names();
         for name in self.stripped.iter().filter(|name| !replaced.contains(name)) {
             headers.remove(name.as_str());
         }
         headers.set(AUTHORITY, upstream.host.as_bytes());
-        let decision = self.inject(id, headers);
+        let decision = self.inject(id, attributes, headers);
         if let Decision::Wait(..) = decision {
             // Whatever may become of it, the caller's goes no further.
             replaced.iter().for_each(|name| headers.remove(name.as_str()));

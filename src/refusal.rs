@@ -57,6 +57,10 @@ reasons! {
     UnknownServer: SERVICE_UNAVAILABLE, "unknown_server", "The gateway has no MCP server configured for this request";
     /// The server is switched off: `"enabled": false`.
     ServerDisabled: SERVICE_UNAVAILABLE, "server_disabled", "The MCP server is switched off at the gateway";
+    /// The filter state of the request has no secret under the key that the configuration names.
+    SecretMissing: SERVICE_UNAVAILABLE, "secret_missing", "The gateway has no credential for this MCP server at the moment";
+    /// The secret in the filter state cannot be part of a credential.
+    SecretInvalid: SERVICE_UNAVAILABLE, "secret_invalid", "The gateway's credential for this MCP server is not usable";
     /// The token server cannot be reached, says that it cannot answer now, or answers what is no token.
     TokenUnavailable: SERVICE_UNAVAILABLE, "token_unavailable", "The gateway cannot get its token for this MCP server at the moment";
     /// No token came while the request could wait.

@@ -127,8 +127,8 @@ fn one_server(mut json: Json, environment: Environment<'_>, mut checks: Checks<'
     let keys: Option<OneServer> = checks.accept_at(Deserialize::deserialize(json));
     let (keys, strip) = keys.map(OneServer::split).unzip();
     let strip = strip_headers(strip.flatten(), checks.at("stripHeaders"));
-    let mut tokens = Tokens::default();
-    let server = server(None, keys, auth, environment, &mut tokens, checks)?;
+    let tokens = Rc::<Tokens>::default();
+    let server = server(None, keys, auth, environment, &tokens, checks)?;
     // In a cluster the filter comes after a host rewrite of the route, which leaves the caller's host here.
     let mut strip = strip?;
     strip.push(HeaderName::from_static(ORIGINAL_HOST));
@@ -143,8 +143,8 @@ fn many_servers(mut json: Json, environment: Environment<'_>, mut checks: Checks
         }
     }
     let keys: Option<ManyServers> = checks.accept_at(Deserialize::deserialize(json));
-    let mut tokens = Tokens::default();
-    let list = server_list(servers, environment, &mut tokens, checks.at("servers"));
+    let tokens = Rc::<Tokens>::default();
+    let list = server_list(servers, environment, &tokens, checks.at("servers"));
     let keys = keys?;
     let strip = strip_headers(keys.strip_headers, checks.at("stripHeaders"));
     let servers = Servers::named(keys.select_by.unwrap_or_default(), list?, keys.unmatched.unwrap_or_default());
@@ -154,7 +154,7 @@ fn many_servers(mut json: Json, environment: Environment<'_>, mut checks: Checks
 fn server_list(
     servers: Option<Json>,
     environment: Environment<'_>,
-    tokens: &mut Tokens,
+    tokens: &Rc<Tokens>,
     mut checks: Checks<'_>,
 ) -> Option<Vec<Server>> {
     let entries = checks.accept(match servers {
@@ -183,7 +183,7 @@ fn server(
     keys: Option<ServerKeys>,
     auth: Option<Json>,
     environment: Environment<'_>,
-    tokens: &mut Tokens,
+    tokens: &Rc<Tokens>,
     mut checks: Checks<'_>,
 ) -> Option<Server> {
     let enabled = keys.as_ref().and_then(|keys| keys.enabled).unwrap_or(true);

@@ -61,6 +61,9 @@ pub fn accepted() -> Vec<String> {
             r#"{"type": "API_KEY", "query": "api key", "value": "${LINE}"}"#,
             r#"{"type": "API_KEY", "header": null, "query": "q", "value": "v"}"#,
             r#"{"type": "HEADERS", "headers": {"X-A": "ü", "x-b": "$${"}}"#,
+            r#"{"type": "BEARER", "token": {"fromFilterState": "mcp.secret"}}"#,
+            r#"{"type": "HEADERS", "headers": {"x-a": {"fromFilterState": "${TOKEN}"}, "x-b": "b"}}"#,
+            r#"{"type": "OAUTH2", "tokenUrl": "https://a", "clientId": "c", "clientSecret": {"fromFilterState": "k"}}"#,
         ]
         .map(with_auth),
     );
@@ -108,6 +111,16 @@ pub fn accepted() -> Vec<String> {
 pub fn refused() -> Vec<(String, Vec<&'static str>)> {
     let server = |keys: &str| format!(r#"{{"servers": {{"s": {keys}}}}}"#);
     vec![
+        // Where a secret comes from
+        (
+            with_auth(r#"{"type": "BEARER", "token": {"fromFile": "s3cr3t"}}"#),
+            vec!["servers.s.auth.token.fromFile: unknown key; known here: fromFilterState"],
+        ),
+        (with_auth(r#"{"type": "BEARER", "token": {}}"#), vec!["servers.s.auth.token.fromFilterState: is required"]),
+        (
+            with_auth(r#"{"type": "BEARER", "token": ["s3cr3t"]}"#),
+            vec![r#"servers.s.auth.token: must be a string or {"fromFilterState": "<key>"}"#],
+        ),
         // The whole
         (
             r#"[]"#.into(),
@@ -175,9 +188,18 @@ pub fn refused() -> Vec<(String, Vec<&'static str>)> {
             vec!["servers.s.auth.token: unknown key; none is allowed here"],
         ),
         (with_auth(r#"{"type": "BEARER"}"#), vec!["servers.s.auth.token: is required"]),
-        (with_auth(r#"{"type": "BEARER", "token": 12345}"#), vec!["servers.s.auth.token: must be a string"]),
-        (with_auth(r#"{"type": "BEARER", "token": null}"#), vec!["servers.s.auth.token: must be a string"]),
-        (with_auth(r#"{"type": "BEARER", "token": ["s3cr3t"]}"#), vec!["servers.s.auth.token: must be a string"]),
+        (
+            with_auth(r#"{"type": "BEARER", "token": 12345}"#),
+            vec![r#"servers.s.auth.token: must be a string or {"fromFilterState": "<key>"}"#],
+        ),
+        (
+            with_auth(r#"{"type": "BEARER", "token": null}"#),
+            vec![r#"servers.s.auth.token: must be a string or {"fromFilterState": "<key>"}"#],
+        ),
+        (
+            with_auth(r#"{"type": "BEARER", "token": ["s3cr3t"]}"#),
+            vec![r#"servers.s.auth.token: must be a string or {"fromFilterState": "<key>"}"#],
+        ),
         (
             with_auth(r#"{"type": "BEARER", "token": "a", "tokn": "s3cr3t"}"#),
             vec!["servers.s.auth.tokn: unknown key; known here: token"],
@@ -196,7 +218,10 @@ pub fn refused() -> Vec<(String, Vec<&'static str>)> {
         (with_auth(r#"{"type": "API_KEY", "header": "x"}"#), vec!["servers.s.auth.value: is required"]),
         (with_auth(r#"{"type": "HEADERS"}"#), vec!["servers.s.auth.headers: is required"]),
         (with_auth(r#"{"type": "HEADERS", "headers": {}}"#), vec!["servers.s.auth.headers: must not be empty"]),
-        (with_auth(r#"{"type": "HEADERS", "headers": {"x": 1}}"#), vec!["servers.s.auth.headers.x: must be a string"]),
+        (
+            with_auth(r#"{"type": "HEADERS", "headers": {"x": 1}}"#),
+            vec![r#"servers.s.auth.headers.x: must be a string or {"fromFilterState": "<key>"}"#],
+        ),
         // OAUTH2
         (
             with_auth(r#"{"type": "OAUTH2", "clientId": "c", "clientSecret": "s3cr3t"}"#),
@@ -229,7 +254,10 @@ pub fn refused() -> Vec<(String, Vec<&'static str>)> {
             ],
         ),
         (with_oauth2(r#", "clientAuth": 1"#), vec!["servers.s.auth.clientAuth: must be a string"]),
-        (with_oauth2(r#", "clientSecret": 12345"#), vec!["servers.s.auth.clientSecret: must be a string"]),
+        (
+            with_oauth2(r#", "clientSecret": 12345"#),
+            vec![r#"servers.s.auth.clientSecret: must be a string or {"fromFilterState": "<key>"}"#],
+        ),
         (
             with_oauth2(r#", "clientAuth": "none", "scope": 1"#),
             vec!["servers.s.auth.scope: must be a string or a list of strings"],
@@ -252,7 +280,7 @@ pub fn refused() -> Vec<(String, Vec<&'static str>)> {
         ),
         (
             with_oauth2(r#", "clientAuth": "none", "extraParams": {"a": 1}"#),
-            vec!["servers.s.auth.extraParams.a: must be a string"],
+            vec![r#"servers.s.auth.extraParams.a: must be a string or {"fromFilterState": "<key>"}"#],
         ),
         (
             with_oauth2(r#", "clientAuth": "none", "allowInsecure": "yes""#),
@@ -329,6 +357,9 @@ fn refused_beyond_the_schema() -> Vec<(String, Vec<&'static str>)> {
             with_auth(r#"{"type": "BEARER", "token": "s3cr3t${"}"#),
             vec!["servers.s.auth.token: has `${` without a variable's name and `}` behind it; a literal `${` is written `$${`"],
         ),
+        (with_auth(r#"{"type": "BEARER", "token": {"fromFilterState": ""}}"#), vec![
+            "servers.s.auth.token.fromFilterState: must not be empty",
+        ]),
         (with_auth(r#"{"type": "BASIC", "username": "a:b", "password": ""}"#), vec![
             "servers.s.auth.username: must not contain a colon",
             "servers.s.auth.password: must not be empty",

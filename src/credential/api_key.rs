@@ -2,12 +2,13 @@
 
 use serde::Deserialize;
 
-use super::fixed_headers::FixedHeaders;
+use super::headers::AsIs;
 use super::query::QueryParameter;
+use super::secret_headers::{Form, SecretHeader, credential};
+use super::secret_source::SecretSource;
 use super::{Credential, Kind, ServerTokens};
-use crate::config::error::Checks;
-use crate::config::rules::{credential_header_name, header_value};
-use crate::secret::Secret;
+use crate::config::error::{Checks, Rule};
+use crate::config::rules::credential_header_name;
 
 /// The keys of `API_KEY`; exactly one of `header` and `query`.
 #[derive(Deserialize)]
@@ -23,7 +24,7 @@ pub struct ApiKey {
     /// The query parameter that carries the key.
     query: Option<String>,
     /// The key.
-    value: Secret,
+    value: SecretSource,
 }
 
 impl Kind for ApiKey {
@@ -31,13 +32,13 @@ impl Kind for ApiKey {
         match (self.header, self.query) {
             (Some(header), None) => {
                 let name = checks.at("header").accept(credential_header_name(&header));
-                checks.at("value").accept(header_value(self.value.expose()))?;
-                Some(Box::new(FixedHeaders::one(name?, self.value)))
+                self.value.check(&mut checks.at("value"), |value| AsIs.check(value))?;
+                Some(credential(vec![SecretHeader { name: name?, form: Box::new(AsIs), source: self.value }]))
             }
             (None, Some(query)) => {
                 let name = checks.at("query").accept(not_empty(&query));
-                checks.at("value").accept(not_empty(self.value.expose()))?;
-                Some(Box::new(QueryParameter::new(name?, &self.value)))
+                self.value.check(&mut checks.at("value"), |value| not_empty(value).map(drop).map_err(Rule::from))?;
+                Some(Box::new(QueryParameter::new(name?, self.value)))
             }
             (Some(_), Some(_)) => {
                 checks.fail("must have one of header and query, not both");

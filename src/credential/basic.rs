@@ -5,9 +5,10 @@ use base64::engine::general_purpose::STANDARD;
 use http::header::AUTHORIZATION;
 use serde::Deserialize;
 
-use super::fixed_headers::FixedHeaders;
+use super::secret_headers::{Form, SecretHeader, credential};
+use super::secret_source::SecretSource;
 use super::{Credential, Kind, ServerTokens};
-use crate::config::error::Checks;
+use crate::config::error::{Checks, Rule};
 use crate::secret::Secret;
 
 /// The keys of `BASIC`.
@@ -18,15 +19,30 @@ pub struct Basic {
     /// The user name, without a colon. It may be empty, as some services with a token for a password want it.
     username: String,
     /// The password.
-    password: Secret,
+    password: SecretSource,
 }
 
 impl Kind for Basic {
     fn compile(self, checks: &mut Checks<'_>, _: ServerTokens<'_>) -> Option<Box<dyn Credential>> {
         let username = checks.at("username").accept(check_username(&self.username));
-        let password = checks.at("password").accept(check_password(self.password.expose()));
-        username.and(password)?;
-        Some(Box::new(FixedHeaders::one(AUTHORIZATION, basic(&self.username, &self.password))))
+        let form = UserPass { username: self.username };
+        let header = SecretHeader::checked(AUTHORIZATION, form, self.password, &mut checks.at("password"));
+        username.and(header).map(|header| credential(vec![header]))
+    }
+}
+
+/// The value of `Authorization` for this user.
+struct UserPass {
+    username: String,
+}
+
+impl Form for UserPass {
+    fn check(&self, password: &str) -> Result<(), Rule> {
+        check_password(password).map_err(Rule::from)
+    }
+
+    fn value(&self, password: &Secret) -> Secret {
+        basic(&self.username, password)
     }
 }
 

@@ -3,9 +3,10 @@
 use http::header::AUTHORIZATION;
 use serde::Deserialize;
 
-use super::fixed_headers::FixedHeaders;
+use super::secret_headers::{Form, SecretHeader, credential};
+use super::secret_source::SecretSource;
 use super::{Credential, Kind, ServerTokens};
-use crate::config::error::Checks;
+use crate::config::error::{Checks, Rule};
 use crate::secret::Secret;
 
 /// The keys of `BEARER`.
@@ -14,28 +15,32 @@ use crate::secret::Secret;
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Bearer {
     /// The token, as the server's owner gave it out.
-    token: Secret,
+    token: SecretSource,
 }
 
 impl Kind for Bearer {
     fn compile(self, checks: &mut Checks<'_>, _: ServerTokens<'_>) -> Option<Box<dyn Credential>> {
-        checks.at("token").accept(check_token(self.token.expose()))?;
-        Some(Box::new(FixedHeaders::one(AUTHORIZATION, bearer(&self.token))))
+        let header = SecretHeader::checked(AUTHORIZATION, BearerToken, self.token, &mut checks.at("token"))?;
+        Some(credential(vec![header]))
     }
 }
 
-/// The value of `Authorization` that carries `token`.
-fn bearer(token: &Secret) -> Secret {
-    Secret::new(format!("Bearer {}", token.expose()))
-}
+/// The value of `Authorization` that carries a token.
+struct BearerToken;
 
-/// RFC 6750 allows b64token only. Tokens with `|` or `:` are in use, so any visible ASCII passes.
-fn check_token(token: &str) -> Result<(), &'static str> {
-    if token.is_empty() {
-        return Err("must not be empty");
+impl Form for BearerToken {
+    /// RFC 6750 allows b64token only. Tokens with `|` or `:` are in use, so any visible ASCII passes.
+    fn check(&self, token: &str) -> Result<(), Rule> {
+        if token.is_empty() {
+            return Err("must not be empty".into());
+        }
+        if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err("must be visible ASCII characters without a space or line break".into());
+        }
+        Ok(())
     }
-    if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err("must be visible ASCII characters without a space or line break");
+
+    fn value(&self, token: &Secret) -> Secret {
+        Secret::new(format!("Bearer {}", token.expose()))
     }
-    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use http::HeaderName;
 
-use super::{Applied, Credential};
+use super::{Applied, Attributes, Credential};
 use crate::refusal::Reason;
 use crate::request::Headers;
 use crate::secret::Secret;
@@ -16,12 +16,7 @@ pub struct FixedHeaders {
 }
 
 impl FixedHeaders {
-    /// One header.
-    pub fn one(name: HeaderName, value: Secret) -> Self {
-        Self { names: vec![name], values: vec![value] }
-    }
-
-    /// Several headers; no name is given twice.
+    /// These headers; no name is given twice.
     pub fn several(headers: Vec<(HeaderName, Secret)>) -> Self {
         let (names, values) = headers.into_iter().unzip();
         Self { names, values }
@@ -29,7 +24,7 @@ impl FixedHeaders {
 }
 
 impl Credential for FixedHeaders {
-    fn apply(&self, request: &mut dyn Headers) -> Result<Applied, Reason> {
+    fn apply(&self, request: &mut dyn Headers, _: Attributes<'_>) -> Result<Applied, Reason> {
         for (name, value) in self.names.iter().zip(&self.values) {
             request.set(name.as_str(), value.expose().as_bytes());
         }

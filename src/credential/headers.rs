@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::fixed_headers::FixedHeaders;
+use super::secret_headers::{Form, SecretHeader, credential};
+use super::secret_source::SecretSource;
 use super::{Credential, Kind, ServerTokens};
-use crate::config::error::Checks;
+use crate::config::error::{Checks, Rule};
 use crate::config::rules::{credential_header_name, header_value};
 use crate::secret::Secret;
 
@@ -17,7 +18,7 @@ use crate::secret::Secret;
 pub struct CustomHeaders {
     /// The headers and their values; at least one.
     #[cfg_attr(test, schemars(extend("minProperties" = 1)))]
-    headers: BTreeMap<String, Secret>,
+    headers: BTreeMap<String, SecretSource>,
 }
 
 impl Kind for CustomHeaders {
@@ -32,16 +33,31 @@ impl Kind for CustomHeaders {
         for (name, value) in self.headers {
             let mut checks = checks.at(&name);
             let header = checks.accept(credential_header_name(&name));
-            let value = checks.accept(header_value(value.expose()).map(|()| value));
-            match header.zip(value) {
-                Some((header, _)) if headers.iter().any(|(other, _)| *other == header) => {
+            let is_legal = value.check(&mut checks, |value| AsIs.check(value));
+            let header =
+                header.zip(is_legal).map(|(name, ())| SecretHeader { name, form: Box::new(AsIs), source: value });
+            match header {
+                Some(header) if headers.iter().any(|other: &SecretHeader| other.name == header.name) => {
                     checks.fail("is given twice: case does not tell headers apart");
                     all_legal = false;
                 }
-                Some(entry) => headers.push(entry),
+                Some(header) => headers.push(header),
                 None => all_legal = false,
             }
         }
-        if all_legal { Some(Box::new(FixedHeaders::several(headers))) } else { None }
+        all_legal.then(|| credential(headers))
+    }
+}
+
+/// A value that is the secret and nothing else.
+pub struct AsIs;
+
+impl Form for AsIs {
+    fn check(&self, secret: &str) -> Result<(), Rule> {
+        header_value(secret).map_err(Rule::from)
+    }
+
+    fn value(&self, secret: &Secret) -> Secret {
+        Secret::new(secret.expose().to_owned())
     }
 }

@@ -6,12 +6,16 @@
 mod api_key;
 mod basic;
 mod bearer;
+mod client_template;
+mod fetched_token;
 mod fixed_headers;
 mod headers;
 mod none;
 mod oauth2;
 mod one_or_many;
 mod query;
+mod secret_headers;
+mod secret_source;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -32,13 +36,17 @@ const TYPE: &str = "type";
 /// The key of an `auth` object that lets the caller see the server's word against the credential.
 pub const PASS_CHALLENGE: &str = "passChallenge";
 
+/// Reads an Envoy attribute of a request by its path.
+pub type Attributes<'a> = &'a dyn Fn(&[&str]) -> Option<Vec<u8>>;
+
 /// A credential, ready to be put into requests: whatever can be computed once has been.
 pub trait Credential {
-    /// Puts the credential into `request`, in place of whatever the caller sent where it goes.
+    /// Puts the credential into `request`, in place of whatever the caller sent where it goes. What is read
+    /// from `attributes` costs every request.
     ///
     /// # Errors
     /// The reason to refuse the request, which is then unchanged.
-    fn apply(&self, request: &mut dyn Headers) -> Result<Applied, Reason>;
+    fn apply(&self, request: &mut dyn Headers, attributes: Attributes<'_>) -> Result<Applied, Reason>;
 
     /// The headers that applying it sets, which then need not be removed first.
     fn header_names(&self) -> &[HeaderName] {
@@ -77,7 +85,7 @@ pub struct Awaited {
 /// Where the credential of a server finds the tokens that it needs.
 pub struct ServerTokens<'a> {
     /// Those of all servers.
-    pub tokens: &'a mut Tokens,
+    pub tokens: &'a Rc<Tokens>,
     /// The server's name.
     pub server: &'a Rc<str>,
     /// The server's host.

@@ -1,24 +1,20 @@
 //! `OAUTH2`: a token that the filter fetches, by the client credentials grant (RFC 6749 §4.4).
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::time::Duration;
 
-use http::HeaderName;
-use http::header::AUTHORIZATION;
 use serde::Deserialize;
 
+use super::client_template::{AuthTemplate, ClientTemplate};
+use super::fetched_token::credential;
 use super::one_or_many::OneOrMany;
-use super::{Applied, Awaited, Credential, Kind, ServerTokens};
-use crate::config::error::Checks;
+use super::secret_source::SecretSource;
+use super::{Credential, Kind, ServerTokens};
+use crate::config::error::{Checks, Rule};
 use crate::config::millis::Millis;
 use crate::config::rules::{Url, absolute_uri, is_loopback, scope_list, text, url};
-use crate::filter::SentToken;
-use crate::oauth2::{Assertion, Client, ClientAuth, Endpoint, PrivateKey, SigningKey};
-use crate::refusal::Reason;
-use crate::request::Headers;
+use crate::oauth2::{Endpoint, PrivateKey};
 use crate::secret::Secret;
-use crate::token::{Token, TokenId};
 
 /// Parameters of the request that have keys of their own.
 const RESERVED: [&str; 8] = [
@@ -45,11 +41,11 @@ pub struct OAuth2 {
     /// The client's id there.
     client_id: String,
     /// The client's secret, for the methods that have one.
-    client_secret: Option<Secret>,
+    client_secret: Option<SecretSource>,
     /// How the client authenticates to the token server; `client_secret_basic` is the default.
     client_auth: Option<Method>,
     /// The private key for `private_key_jwt`, in PEM: RSA (RS256) or P-256 (ES256).
-    private_key: Option<Secret>,
+    private_key: Option<SecretSource>,
     /// The name (`kid`) that the token server knows its public half by.
     key_id: Option<String>,
     /// The `aud` of assertions; the token URL if not given.
@@ -63,7 +59,7 @@ pub struct OAuth2 {
     /// The Envoy cluster that leads to the token server; the host in `tokenUrl` if not given.
     token_cluster: Option<String>,
     /// Further parameters of the token request.
-    extra_params: Option<BTreeMap<String, Secret>>,
+    extra_params: Option<BTreeMap<String, SecretSource>>,
     /// Whether `tokenUrl` may be `http` to another machine.
     allow_insecure: Option<bool>,
     /// How long the token server may take to answer; 5000 if not given.
@@ -93,15 +89,14 @@ impl Kind for OAuth2 {
         let max_wait = self.max_wait_ms.as_ref().map_or(PATIENCE, Millis::duration);
         let is_retried = self.retry_on_401.unwrap_or(false);
         let client = self.client(checks)?;
-        let (id, token) = tokens.tokens.share(Token::new(client, Rc::clone(tokens.server), tokens.host, checks.path()));
-        Some(Box::new(FetchedToken { awaited: Awaited { id, max_wait }, token, is_retried }))
+        Some(credential(client, tokens, checks.path(), max_wait, is_retried))
     }
 }
 
 impl OAuth2 {
-    fn client(self, checks: &mut Checks<'_>) -> Option<Client> {
+    fn client(mut self, checks: &mut Checks<'_>) -> Option<ClientTemplate> {
         let url = checks.at("tokenUrl").accept(self.checked_url());
-        let id = checks.at("clientId").accept(text(&self.client_id));
+        let id = checks.at("clientId").accept(text(&self.client_id)).map(str::to_owned);
         let parameters = self.parameters(checks);
         let cluster = match &self.token_cluster {
             Some(cluster) => checks.at("tokenCluster").accept(text(cluster)),
@@ -109,11 +104,10 @@ impl OAuth2 {
         };
         let cluster = cluster.map(str::to_owned);
         let timeout = self.request_timeout_ms.as_ref().map_or(PATIENCE, Millis::duration);
-        let id = id.map(str::to_owned);
         let auth = self.client_auth(checks);
         let Url { scheme, authority, path, .. } = url?;
         let endpoint = Endpoint { cluster: cluster?, scheme, authority, path };
-        Some(Client { endpoint, id: id?, auth: auth?, parameters: parameters?, timeout })
+        Some(ClientTemplate { endpoint, id: id?, auth: auth?, parameters: parameters?, timeout })
     }
 
     fn checked_url(&self) -> Result<Url, &'static str> {
@@ -125,42 +119,44 @@ impl OAuth2 {
     }
 
     /// What is asked for; each name once (RFC 6749 §3.2), but for `resource` (RFC 8707 §2).
-    fn parameters(&self, checks: &mut Checks<'_>) -> Option<Vec<(String, Secret)>> {
+    fn parameters(&mut self, checks: &mut Checks<'_>) -> Option<Vec<(String, SecretSource)>> {
         let mut parameters = Vec::new();
         let mut is_legal = true;
-        let mut add = |name: &str, value: Option<String>| match value {
-            Some(value) => parameters.push((name.to_owned(), Secret::new(value))),
+        let mut add = |name: &str, value: Option<SecretSource>| match value {
+            Some(value) => parameters.push((name.to_owned(), value)),
             None => is_legal = false,
         };
+        let written = |text: &str| SecretSource::Written(Secret::new(text.to_owned()));
         if let Some(scope) = &self.scope {
-            let tokens = scope.each(checks.at("scope"), scope_list);
-            add("scope", tokens.map(|tokens| tokens.join(" ")));
+            let scopes = scope.each(checks.at("scope"), scope_list);
+            add("scope", scopes.map(|scopes| written(&scopes.join(" "))));
         }
         if let Some(audience) = &self.audience {
-            add("audience", checks.at("audience").accept(text(audience)).map(str::to_owned));
+            add("audience", checks.at("audience").accept(text(audience)).map(written));
         }
         if let Some(resource) = &self.resource {
             match resource.each(checks.at("resource"), absolute_uri) {
-                Some(uris) => uris.into_iter().for_each(|uri| add("resource", Some(uri.to_owned()))),
+                Some(uris) => uris.into_iter().for_each(|uri| add("resource", Some(written(uri)))),
                 None => add("resource", None),
             }
         }
-        for (name, value) in self.extra_params.iter().flatten() {
+        for (name, value) in self.extra_params.take().into_iter().flatten() {
             let mut checks = checks.at("extraParams");
             if name.is_empty() {
                 checks.fail("must not have an empty name");
-                add(name, None);
+                add(&name, None);
             } else if RESERVED.contains(&name.as_str()) {
-                checks.at(name).fail("has a key of its own");
-                add(name, None);
+                checks.at(&name).fail("has a key of its own");
+                add(&name, None);
             } else {
-                add(name, Some(value.expose().to_owned()));
+                let is_legal = value.check(&mut checks.at(&name), |_| Ok(()));
+                add(&name, is_legal.map(|()| value));
             }
         }
         is_legal.then_some(parameters)
     }
 
-    fn client_auth(self, checks: &mut Checks<'_>) -> Option<ClientAuth> {
+    fn client_auth(self, checks: &mut Checks<'_>) -> Option<AuthTemplate> {
         let method = self.client_auth.unwrap_or_default();
         let is_jwt = matches!(method, Method::ClientSecretJwt | Method::PrivateKeyJwt);
         let has_secret = !matches!(method, Method::PrivateKeyJwt | Method::None);
@@ -177,63 +173,36 @@ impl OAuth2 {
             has_no_meaning("keyId", self.key_id.is_some(), method == Method::PrivateKeyJwt),
             has_no_meaning("assertionAudience", self.assertion_audience.is_some(), is_jwt),
         ];
-        let secret = |checks: &mut Checks<'_>| {
-            let secret = checks.at("clientSecret").accept(self.client_secret.ok_or("is required"))?;
-            checks.at("clientSecret").accept(text(secret.expose()).map(drop))?;
-            Some(secret)
-        };
         for (key, value) in [("keyId", &self.key_id), ("assertionAudience", &self.assertion_audience)] {
             if let Some(value) = value {
                 checks.at(key).accept(text(value))?;
             }
         }
+        let secret = |checks: &mut Checks<'_>| {
+            required(self.client_secret, checks.at("clientSecret"), |secret| text(secret).map(drop))
+        };
         let audience = self.assertion_audience.unwrap_or(self.token_url);
         let auth = match method {
-            Method::ClientSecretBasic => ClientAuth::Basic(secret(checks)?),
-            Method::ClientSecretPost => ClientAuth::Post(secret(checks)?),
-            Method::ClientSecretJwt => {
-                ClientAuth::Assertion(Assertion { key: SigningKey::Secret(secret(checks)?), audience })
-            }
+            Method::ClientSecretBasic => AuthTemplate::Basic(secret(checks)?),
+            Method::ClientSecretPost => AuthTemplate::Post(secret(checks)?),
+            Method::ClientSecretJwt => AuthTemplate::SecretJwt(secret(checks)?, audience),
             Method::PrivateKeyJwt => {
-                let mut checks = checks.at("privateKey");
-                let pem = checks.accept(self.private_key.ok_or("is required"))?;
-                let key = checks.accept(PrivateKey::parse(pem.expose()))?;
-                ClientAuth::Assertion(Assertion { key: SigningKey::Private(key, self.key_id), audience })
+                let is_key = |pem: &str| PrivateKey::parse(pem).map(drop);
+                let key = required(self.private_key, checks.at("privateKey"), is_key)?;
+                AuthTemplate::PrivateKeyJwt(key, self.key_id, audience)
             }
-            Method::None => ClientAuth::None,
+            Method::None => AuthTemplate::None,
         };
         (!is_wrong.contains(&true)).then_some(auth)
     }
 }
 
-/// A token that is fetched and kept.
-#[derive(Debug)]
-struct FetchedToken {
-    token: Rc<Token>,
-    awaited: Awaited,
-    is_retried: bool,
-}
-
-impl FetchedToken {
-    fn id(&self) -> TokenId {
-        self.awaited.id
-    }
-}
-
-impl Credential for FetchedToken {
-    fn apply(&self, request: &mut dyn Headers) -> Result<Applied, Reason> {
-        let held = self.token.held();
-        let Some(held) = held.as_ref() else { return Ok(Applied::Awaits(self.awaited)) };
-        request.set(AUTHORIZATION.as_str(), held.authorization.expose().as_bytes());
-        Ok(Applied::Injected(Some(SentToken { id: self.id(), generation: held.generation })))
-    }
-
-    fn header_names(&self) -> &[HeaderName] {
-        const NAMES: &[HeaderName] = &[AUTHORIZATION];
-        NAMES
-    }
-
-    fn is_retried(&self) -> bool {
-        self.is_retried
-    }
+fn required(
+    source: Option<SecretSource>,
+    mut checks: Checks<'_>,
+    rule: impl Fn(&str) -> Result<(), &'static str>,
+) -> Option<SecretSource> {
+    let source = checks.accept(source.ok_or("is required"))?;
+    source.check(&mut checks, |secret| rule(secret).map_err(Rule::from))?;
+    Some(source)
 }

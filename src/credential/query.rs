@@ -3,7 +3,8 @@
 use form_urlencoded::parse;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::{Applied, Credential};
+use super::secret_source::{FilterState, SecretSource};
+use super::{Applied, Attributes, Credential};
 use crate::refusal::Reason;
 use crate::request::{Headers, ORIGINAL_PATH, PATH};
 use crate::secret::Secret;
@@ -16,23 +17,30 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 const REPEATING_THE_PATH: [&str; 2] = ["location", "content-location"];
 
 /// A parameter that replaces every one of its name in a request's query.
-#[derive(Debug)]
 pub struct QueryParameter {
     name: String,
+    value: Value,
+}
+
+enum Value {
     /// `name=value`, encoded.
-    encoded: Secret,
+    Encoded(Secret),
+    /// The value is in each request's filter state.
+    Read(FilterState),
 }
 
 impl QueryParameter {
     /// The parameter `name` with `value`.
-    pub fn new(name: &str, value: &Secret) -> Self {
-        let encode = |text| utf8_percent_encode(text, ESCAPED);
-        let encoded = Secret::new(format!("{}={}", encode(name), encode(value.expose())));
-        Self { name: name.to_owned(), encoded }
+    pub fn new(name: &str, value: SecretSource) -> Self {
+        let value = match value {
+            SecretSource::Written(value) => Value::Encoded(encode(name, &value)),
+            SecretSource::FilterState(state) => Value::Read(state),
+        };
+        Self { name: name.to_owned(), value }
     }
 
-    /// `path` with this parameter behind all others; the others stay byte for byte.
-    fn replace_in(&self, path: &[u8]) -> Vec<u8> {
+    /// `path` with `encoded` behind all other parameters; these stay byte for byte.
+    fn replace_in(&self, path: &[u8], encoded: &Secret) -> Vec<u8> {
         let (mut path, query, _) = parts(path);
         let others = self.others(query);
         path.push(b'?');
@@ -40,7 +48,7 @@ impl QueryParameter {
             path.extend_from_slice(&others);
             path.push(b'&');
         }
-        path.extend_from_slice(self.encoded.expose().as_bytes());
+        path.extend_from_slice(encoded.expose().as_bytes());
         path
     }
 
@@ -85,9 +93,13 @@ impl QueryParameter {
 impl Credential for QueryParameter {
     /// An upstream filter comes after the route has rewritten the path: the caller's parameter is then
     /// in the original one, too, which the server need not see.
-    fn apply(&self, request: &mut dyn Headers) -> Result<Applied, Reason> {
+    fn apply(&self, request: &mut dyn Headers, attributes: Attributes<'_>) -> Result<Applied, Reason> {
         let path = request.get(PATH).filter(|path| path.starts_with(b"/")).ok_or(Reason::NoPath)?;
-        request.set(PATH, &self.replace_in(&path));
+        let path = match &self.value {
+            Value::Encoded(encoded) => self.replace_in(&path, encoded),
+            Value::Read(state) => self.replace_in(&path, &encode(&self.name, &state.read(attributes, |_| Ok(()))?)),
+        };
+        request.set(PATH, &path);
         request.remove(ORIGINAL_PATH);
         Ok(Applied::Injected(None))
     }
@@ -104,6 +116,12 @@ impl Credential for QueryParameter {
     }
 }
 
+/// `name=value`, encoded.
+fn encode(name: &str, value: &Secret) -> Secret {
+    let encode = |text| utf8_percent_encode(text, ESCAPED);
+    Secret::new(format!("{}={}", encode(name), encode(value.expose())))
+}
+
 /// Splits a URL or path before its query, and takes the fragment off.
 fn parts(url: &[u8]) -> (Vec<u8>, &[u8], &[u8]) {
     let (url, fragment) = url.split_at(url.iter().position(|byte| *byte == b'#').unwrap_or(url.len()));
@@ -113,13 +131,19 @@ fn parts(url: &[u8]) -> (Vec<u8>, &[u8], &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use super::QueryParameter;
+    use super::{QueryParameter, SecretSource, Value};
     use crate::secret::Secret;
+
+    /// As a request has it done.
+    fn replace_in(parameter: &QueryParameter, path: &[u8]) -> Vec<u8> {
+        let Value::Encoded(encoded) = &parameter.value else { panic!("it is written") };
+        parameter.replace_in(path, encoded)
+    }
 
     const OURS: &str = "api_key=k%26y%3D1%20%C3%BC";
 
     fn parameter() -> QueryParameter {
-        QueryParameter::new("api_key", &Secret::new("k&y=1 ü".to_owned()))
+        QueryParameter::new("api_key", SecretSource::Written(Secret::new("k&y=1 ü".to_owned())))
     }
 
     #[test]
@@ -137,18 +161,18 @@ mod tests {
             ("/mcp?a=%2f+%20&&b=?&=c", "/mcp?a=%2f+%20&&b=?&=c&"),
             ("/a&api_key=x/b?c", "/a&api_key=x/b?c&"),
         ] {
-            let replaced = String::from_utf8(parameter().replace_in(path.as_bytes())).unwrap();
+            let replaced = String::from_utf8(replace_in(&parameter(), path.as_bytes())).unwrap();
             assert_eq!(replaced, format!("{before}{OURS}"), "{path}");
             // A retried request has been here before.
-            let again = String::from_utf8(parameter().replace_in(replaced.as_bytes())).unwrap();
+            let again = String::from_utf8(replace_in(&parameter(), replaced.as_bytes())).unwrap();
             assert_eq!(again, replaced, "{path}");
         }
     }
 
     #[test]
     fn bytes_that_are_not_utf8_pass_through() {
-        let parameter = QueryParameter::new("k", &Secret::new("v".to_owned()));
-        assert_eq!(parameter.replace_in(b"/\xff?\xfe=\xfd&k=1"), b"/\xff?\xfe=\xfd&k=v");
+        let parameter = QueryParameter::new("k", SecretSource::Written(Secret::new("v".to_owned())));
+        assert_eq!(replace_in(&parameter, b"/\xff?\xfe=\xfd&k=1"), b"/\xff?\xfe=\xfd&k=v");
     }
 
     #[test]

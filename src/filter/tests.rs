@@ -1,5 +1,6 @@
 //! What leaves the filter, for every kind of credential and every way of choosing a server.
 
+mod filter_state;
 mod refused_credentials;
 
 use std::cell::Cell;
@@ -88,7 +89,7 @@ fn each_kind_replaces_the_callers_credentials_by_its_own() {
     ] {
         let mut headers = caller();
         let filter = filter(&format!(r#"{{"host": "up.example", "auth": {auth}}}"#));
-        let verdict = decided(filter.on_request(no_attribute, &mut headers)).verdict;
+        let verdict = decided(filter.on_request(&no_attribute, &mut headers)).verdict;
         assert_eq!(verdict.outcome, Outcome::Injected, "{auth}");
         assert_eq!(headers.lines(), [&KEPT[..], &[":authority: up.example"], &expected].concat(), "{auth}");
         assert_eq!(headers.reads.get(), 0, "{auth}: a header read on the hot path");
@@ -99,7 +100,7 @@ fn each_kind_replaces_the_callers_credentials_by_its_own() {
 fn a_key_in_the_query_costs_one_read() {
     let mut headers = caller();
     let filter = filter(r#"{"host": "up.example", "auth": {"type": "API_KEY", "query": "a", "value": "k"}}"#);
-    assert_eq!(decided(filter.on_request(no_attribute, &mut headers)).verdict.outcome, Outcome::Injected);
+    assert_eq!(decided(filter.on_request(&no_attribute, &mut headers)).verdict.outcome, Outcome::Injected);
     assert_eq!(headers.get(":path").unwrap(), b"/mcp?a=k");
     assert_eq!(headers.reads.get(), 2, "one by the filter, one by this test");
 }
@@ -108,7 +109,7 @@ fn a_key_in_the_query_costs_one_read() {
 fn a_request_without_a_path_is_refused_where_the_query_carries_the_key() {
     let filter = filter(r#"{"host": "up.example", "auth": {"type": "API_KEY", "query": "a", "value": "k"}}"#);
     for headers in [&[][..], &[(":path", "*")], &[(":path", "")]] {
-        let outcome = decided(filter.on_request(no_attribute, &mut FakeHeaders::new(headers))).verdict.outcome;
+        let outcome = decided(filter.on_request(&no_attribute, &mut FakeHeaders::new(headers))).verdict.outcome;
         assert_eq!(outcome, Outcome::Rejected(Reason::NoPath), "{headers:?}");
     }
 }
@@ -118,7 +119,7 @@ fn no_credential_still_means_that_the_callers_are_removed() {
     for auth in ["", r#", "auth": {}"#, r#", "auth": null"#, r#", "auth": {"type": "none"}"#] {
         let mut headers = caller();
         let filter = filter(&format!(r#"{{"host": "up.example"{auth}}}"#));
-        let verdict = decided(filter.on_request(no_attribute, &mut headers)).verdict;
+        let verdict = decided(filter.on_request(&no_attribute, &mut headers)).verdict;
         assert_eq!(verdict.outcome, Outcome::Stripped, "{auth}");
         assert_eq!(headers.lines(), [&KEPT[..], &[":authority: up.example"]].concat(), "{auth}");
     }
@@ -132,7 +133,7 @@ fn strip_headers_are_taken_instead_of_the_default_ones() {
         (r#"["MCP-Session-Id"]"#, vec!["cookie: session=theirs", "proxy-authorization: theirs"]),
     ] {
         let mut headers = caller();
-        filter(&format!(r#"{{"host": "h", "stripHeaders": {strip}}}"#)).on_request(no_attribute, &mut headers);
+        filter(&format!(r#"{{"host": "h", "stripHeaders": {strip}}}"#)).on_request(&no_attribute, &mut headers);
         assert_eq!(
             headers.lines(),
             [&[":method: POST", ":path: /mcp?a=1"][..], &kept, &[":authority: h"]].concat(),
@@ -161,7 +162,7 @@ fn the_server_is_chosen_by_one_attribute() {
                 assert_eq!(asked, path);
                 Some(name.as_bytes().to_vec())
             };
-            let verdict = decided(filter.on_request(read, &mut headers)).verdict;
+            let verdict = decided(filter.on_request(&read, &mut headers)).verdict;
             assert_eq!(&*filter.servers().get(verdict.server.unwrap()).unwrap().name, name);
             assert_eq!(headers.get("authorization").unwrap(), format!("Bearer {number}").as_bytes());
             assert_eq!(headers.get(":authority").unwrap(), format!("{name}.example").as_bytes());
@@ -186,7 +187,7 @@ fn an_unmatched_request_is_refused_stripped_or_left_alone() {
         for name in [None, Some(b"two".to_vec()), Some(b"\xff\xfe".to_vec()), Some(Vec::new()), Some(b"one ".to_vec())]
         {
             let mut headers = caller();
-            let verdict = decided(filter.on_request(|_| name.clone(), &mut headers)).verdict;
+            let verdict = decided(filter.on_request(&|_| name.clone(), &mut headers)).verdict;
             assert_eq!((verdict.server, verdict.outcome), (None, outcome), "{unmatched} {name:?}");
             assert_eq!(&headers.lines(), expected, "{unmatched} {name:?}");
         }
@@ -199,7 +200,7 @@ fn a_response_keeps_quiet_about_a_key_in_the_query() {
     let bearer = r#"{"host": "h", "auth": {"type": "BEARER", "token": "v"}}"#;
     for (config, expected, reads) in [(query, "https://h/mcp/?a=1", 3), (bearer, "https://h/mcp/?a=1&k=v", 1)] {
         let filter = filter(config);
-        let decided = decided(filter.on_request(no_attribute, &mut caller()));
+        let decided = decided(filter.on_request(&no_attribute, &mut caller()));
         let mut response = FakeHeaders::new(&[(":status", "307"), ("location", "https://h/mcp/?a=1&k=v")]);
         filter.on_response(decided, &mut response);
         assert_eq!(response.reads.get(), reads, "{config}");
@@ -213,7 +214,7 @@ fn a_server_that_is_switched_off_refuses() {
         r#"{"servers": {"one": {"host": "h", "enabled": false, "auth": {"type": "BEARER", "token": "${UNSET}"}}}}"#,
     );
     let mut headers = caller();
-    let verdict = decided(filter.on_request(|_| Some(b"one".to_vec()), &mut headers)).verdict;
+    let verdict = decided(filter.on_request(&|_| Some(b"one".to_vec()), &mut headers)).verdict;
     assert_eq!(verdict.outcome, Outcome::Rejected(Reason::ServerDisabled));
     assert!(verdict.server.is_some());
 }
@@ -227,7 +228,7 @@ fn trailers_lose_the_same_headers() {
     for (name, expected) in
         [("one", vec!["checksum: 1"]), ("other", FakeHeaders::new(&sent).lines().iter().map(String::as_str).collect())]
     {
-        let verdict = decided(filter.on_request(|_| Some(name.as_bytes().to_vec()), &mut caller())).verdict;
+        let verdict = decided(filter.on_request(&|_| Some(name.as_bytes().to_vec()), &mut caller())).verdict;
         let mut trailers = FakeHeaders::new(&sent);
         filter.on_trailers(verdict, &mut trailers);
         assert_eq!(trailers.lines(), expected, "{name}");

@@ -150,12 +150,12 @@ impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
         let Some(plugin) = &self.plugin else { return refuse(Reason::Internal.into()) };
         let mut headers = HeaderMap::new(MapType::HttpRequestHeaders);
-        let mut decision = plugin.filter.on_request(read_attribute, &mut headers);
+        let mut decision = plugin.filter.on_request(&read_attribute, &mut headers);
         if let Decision::Wait(server, awaited) = decision
             && !headers.has_failed
         {
             match plugin.wait(self.id, server, awaited) {
-                (Wait::Ready, _) => decision = plugin.filter.inject(server, &mut headers),
+                (Wait::Ready, _) => decision = plugin.filter.inject(server, &read_attribute, &mut headers),
                 (Wait::Refused(refusal), _) => return self.refuse(server, refusal),
                 (Wait::Parked, decided) => {
                     self.progress = Progress::Waiting(server, awaited.id, decided);
@@ -244,7 +244,7 @@ impl Plugin {
         let mut headers = HeaderMap::new(MapType::HttpRequestHeaders);
         let (decided, refusal) = match outcome {
             Ok(()) => {
-                let decided = self.decided(self.filter.inject(waiter.server, &mut headers), &headers);
+                let decided = self.decided(self.filter.inject(waiter.server, &read_attribute, &mut headers), &headers);
                 let refusal = match decided.verdict.outcome {
                     Outcome::Rejected(reason) => Some(reason.into()),
                     Outcome::Injected | Outcome::Stripped | Outcome::Passed => None,

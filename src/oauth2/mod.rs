@@ -25,7 +25,7 @@ use crate::token::{Failure, FailureKind, Grant};
 pub type Sign<'a> = &'a dyn Fn(&Secret, &[u8]) -> Result<Vec<u8>, String>;
 
 /// Where tokens are issued.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Endpoint {
     /// The Envoy cluster that leads there.
     pub cluster: String,

@@ -28,6 +28,8 @@ pub struct Token {
     pub(super) waiters: RefCell<Vec<Waiter>>,
     /// When to look at its record again.
     pub(super) look: Cell<Time>,
+    /// Whether its record has been looked at since it was made.
+    pub(super) is_loaded: Cell<bool>,
     /// Whether it is to be fetched and there was no room at the gate.
     pub(super) is_at_gate: Cell<bool>,
 }
@@ -56,6 +58,7 @@ impl Token {
             held: RefCell::default(),
             waiters: RefCell::default(),
             look: Cell::default(),
+            is_loaded: Cell::default(),
             is_at_gate: Cell::default(),
         }
     }

@@ -41,8 +41,8 @@ pub enum Wait {
 /// The tokens of one configuration in one VM.
 #[derive(Debug, Default)]
 pub struct Tokens {
-    list: Vec<Rc<Token>>,
-    ids: HashMap<String, TokenId>,
+    list: RefCell<Vec<Rc<Token>>>,
+    ids: RefCell<HashMap<String, TokenId>>,
     /// The fetches of this VM by the numbers of their calls.
     fetches: RefCell<HashMap<u32, Fetch>>,
     queue: Cell<Option<u32>>,
@@ -67,13 +67,14 @@ struct Fetch {
 
 impl Tokens {
     /// The place for `token`; if another server wants the same, they share it.
-    pub fn share(&mut self, token: Token) -> (TokenId, Rc<Token>) {
-        if let Some((id, token)) = self.ids.get(token.key.as_str()).and_then(|id| Some((*id, self.list.get(id.0)?))) {
+    pub fn share(&self, token: Token) -> (TokenId, Rc<Token>) {
+        let (mut ids, mut list) = (self.ids.borrow_mut(), self.list.borrow_mut());
+        if let Some((id, token)) = ids.get(token.key.as_str()).and_then(|id| Some((*id, list.get(id.0)?))) {
             return (id, Rc::clone(token));
         }
-        let (id, token) = (TokenId(self.list.len()), Rc::new(token));
-        self.ids.insert(token.key.as_str().to_owned(), id);
-        self.list.push(Rc::clone(&token));
+        let (id, token) = (TokenId(list.len()), Rc::new(token));
+        ids.insert(token.key.as_str().to_owned(), id);
+        list.push(Rc::clone(&token));
         (id, token)
     }
 
@@ -84,20 +85,30 @@ impl Tokens {
     /// # Errors
     /// If a private key cannot sign: where in the configuration, and why.
     pub fn load(&self, host: &dyn Host) -> Result<(), String> {
-        for token in &self.list {
-            let sign = |pem: &Secret, text: &[u8]| host.sign(pem, text);
-            token.client.check_key(&sign).map_err(|why| format!("{}.privateKey: cannot sign: {why}", token.path))?;
-            create::<Record>(host, &token.record());
-            create::<Gate>(host, &token.gate());
-            let now = host.now();
-            token.hold(&read(host, &token.record()), now);
-            if token.held().is_none() {
-                self.borrow_from_former_secret(token, now, host);
-            }
+        let list = self.all();
+        for token in &list {
+            self.load_one(token, host)?;
         }
-        if !self.list.is_empty() {
+        if !list.is_empty() {
             self.wake(host);
         }
+        Ok(())
+    }
+
+    fn load_one(&self, token: &Token, host: &dyn Host) -> Result<(), String> {
+        let sign = |pem: &Secret, text: &[u8]| host.sign(pem, text);
+        token.client.check_key(&sign).map_err(|why| format!("{}.privateKey: cannot sign: {why}", token.path))?;
+        create::<Record>(host, &token.record());
+        create::<Gate>(host, &token.gate());
+        if let Some(queue) = self.queue.get() {
+            update(host, &token.record(), |record: &mut Record| record.watch(queue));
+        }
+        let now = host.now();
+        token.hold(&read(host, &token.record()), now);
+        if token.held().is_none() {
+            self.borrow_from_former_secret(token, now, host);
+        }
+        token.is_loaded.set(true);
         Ok(())
     }
 
@@ -111,22 +122,23 @@ impl Tokens {
         // What was noted for later by a clock that was set back since might come much too late.
         let was_set_back = now < self.last_run.replace(now);
         let is_due = |token: &Token| token.look.get() <= now || was_set_back;
+        let list = self.all();
         let mut full_gates = HashSet::new();
         // What requests wait for comes before what may be wanted some day.
         for is_wanted in [true, false] {
-            for (index, token) in self.list.iter().enumerate() {
+            for (index, token) in list.iter().enumerate().filter(|(_, token)| is_used(token)) {
                 if is_due(token) && token.is_wanted() == is_wanted {
                     self.look(TokenId(index), token, &mut full_gates, host);
                 }
             }
         }
-        host.wake_after(self.next_run(host));
+        host.wake_after(next_run(&list, host));
     }
 
     /// Another VM says that something changed for the token with this key.
     pub fn hear(&self, message: &[u8]) {
-        let id = std::str::from_utf8(message).ok().and_then(|key| self.ids.get(key));
-        if let Some(token) = id.and_then(|id| self.get(*id)) {
+        let id = std::str::from_utf8(message).ok().and_then(|key| self.ids.borrow().get(key).copied());
+        if let Some(token) = id.and_then(|id| self.get(id)) {
             token.is_at_gate.set(false);
             token.look.set(Time::default());
         }
@@ -140,13 +152,19 @@ impl Tokens {
             Some(reply) => token.client.read(&reply, host.now()),
             None => Err(Failure::new(FailureKind::Unavailable, "its answer broke off")),
         };
-        self.ended(fetch, token, result, host);
+        self.ended(fetch, &token, result, host);
         self.run(host);
     }
 
     /// A request wants a token that is not in hand.
     pub fn wait(&self, id: TokenId, waiter: Waiter, host: &dyn Host) -> Wait {
         let Some(token) = self.get(id) else { return Wait::Refused(Reason::Internal.into()) };
+        if !token.is_loaded.get()
+            && let Err(why) = self.load_one(&token, host)
+        {
+            warn!("mcp-upstream-auth: {why}");
+            return Wait::Refused(Reason::SecretInvalid.into());
+        }
         let record: Record = read(host, &token.record());
         token.hold(&record, waiter.since);
         if token.held().is_some() {
@@ -192,7 +210,7 @@ impl Tokens {
         if is_changed {
             debug!("mcp-upstream-auth: server {:?} refused its token, which is dropped", token.server);
             host.report(&token.server, Event::Dropped);
-            self.tell_others(token, &record, host);
+            self.tell_others(&token, &record, host);
         }
         token.look.set(Time::default());
         self.wake(host);
@@ -206,16 +224,23 @@ impl Tokens {
             if let Some(token) = self.get(fetch.token) {
                 update(host, &token.gate(), |gate: &mut Gate| gate.leave(fetch.who));
                 let (record, _) = update(host, &token.record(), |record: &mut Record| record.abandon(fetch.who));
-                self.tell_others(token, &record, host);
+                self.tell_others(&token, &record, host);
             }
         }
-        for (token, queue) in self.list.iter().zip(std::iter::repeat(self.queue.get())) {
-            update(host, &token.record(), |record: &mut Record| queue.is_some_and(|queue| record.unwatch(queue)));
+        if let Some(queue) = self.queue.get() {
+            for token in self.all() {
+                update(host, &token.record(), |record: &mut Record| record.unwatch(queue));
+            }
         }
     }
 
-    fn get(&self, id: TokenId) -> Option<&Rc<Token>> {
-        self.list.get(id.0)
+    fn get(&self, id: TokenId) -> Option<Rc<Token>> {
+        self.list.borrow().get(id.0).cloned()
+    }
+
+    /// All of them, as there may be more by the time that something is done with the last.
+    fn all(&self) -> Vec<Rc<Token>> {
+        self.list.borrow().clone()
     }
 
     fn wake(&self, host: &dyn Host) {
@@ -227,7 +252,7 @@ impl Tokens {
     fn watch(&self, host: &dyn Host) {
         let Some(queue) = host.make_queue() else { return };
         self.queue.set(Some(queue));
-        for token in &self.list {
+        for token in self.all() {
             update(host, &token.record(), |record: &mut Record| record.watch(queue));
         }
     }
@@ -236,15 +261,6 @@ impl Tokens {
         for queue in record.watchers().iter().filter(|queue| Some(**queue) != self.queue.get()) {
             host.tell(*queue, token.key.as_str());
         }
-    }
-
-    /// When to run next, unless something happens before.
-    fn next_run(&self, host: &dyn Host) -> Option<Duration> {
-        let (at_gate, others): (Vec<_>, Vec<_>) = self.list.iter().partition(|token| token.is_at_gate.get());
-        let next = others.iter().map(|token| token.look.get()).min().filter(|next| *next < Time::NEVER);
-        let next = next.map(|next| next.since(host.now()));
-        let poll = (!at_gate.is_empty()).then(|| GATE_IS_FULL + part_of(GATE_IS_FULL, host.random()));
-        next.into_iter().chain(poll).min()
     }
 
     /// Looks at what all know of the token, and does what is due. `full_gates` are those before which it
@@ -344,4 +360,20 @@ impl Tokens {
             *token.held.borrow_mut() = Some(Held::new(granted.token(), 0, granted.expires()));
         }
     }
+}
+
+/// When to run next, unless something happens before.
+fn next_run(list: &[Rc<Token>], host: &dyn Host) -> Option<Duration> {
+    let (at_gate, others): (Vec<_>, Vec<_>) =
+        list.iter().filter(|token| is_used(token)).partition(|token| token.is_at_gate.get());
+    let next = others.iter().map(|token| token.look.get()).min().filter(|next| *next < Time::NEVER);
+    let next = next.map(|next| next.since(host.now()));
+    let poll = (!at_gate.is_empty()).then(|| GATE_IS_FULL + part_of(GATE_IS_FULL, host.random()));
+    next.into_iter().chain(poll).min()
+}
+
+/// Whether a credential wants the token: [`Tokens`] has it, and a copy of the list. A token is left alone
+/// when its client's secret was replaced in the filter state.
+fn is_used(token: &Rc<Token>) -> bool {
+    Rc::strong_count(token) > 2
 }

@@ -96,6 +96,8 @@ impl Gateway {
             }),
         );
         let config = json!({
+            // What is discovered is asked for in the name of a node.
+            "node": {"id": "test", "cluster": "test"},
             "admin": {"address": any_port},
             "static_resources": {
                 "listeners": [{
@@ -205,7 +207,8 @@ fn cluster_with_filters(name: &str, address: SocketAddr, protocol: Protocol, fil
     })
 }
 
-fn http_filter(name: &str, message: &str, config: Value) -> Value {
+/// A filter of this name and message.
+pub fn http_filter(name: &str, message: &str, config: Value) -> Value {
     json!({"name": name, "typed_config": any(message, config)})
 }
 

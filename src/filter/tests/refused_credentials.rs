@@ -71,7 +71,7 @@ fn injected(filter: &Filter) -> Decided {
     let envoy = FakeEnvoy::default();
     filter.tokens().load(&envoy).unwrap();
     grant(filter, &envoy, "fetched");
-    let decided = decided(filter.on_request(no_attribute, &mut caller()));
+    let decided = decided(filter.on_request(&no_attribute, &mut caller()));
     assert_eq!(decided.verdict.outcome, Outcome::Injected);
     decided
 }
@@ -88,7 +88,7 @@ fn challenge(filter: &Filter, decided: Decided, response: &[(&str, &str)]) -> Op
 fn a_request_that_waits_has_none_of_the_callers_credentials_left() {
     let filter = with_auth(OAUTH2, "");
     let mut headers = caller();
-    let Decision::Wait(server, awaited) = filter.on_request(no_attribute, &mut headers) else { panic!("no wait") };
+    let Decision::Wait(server, awaited) = filter.on_request(&no_attribute, &mut headers) else { panic!("no wait") };
     assert_eq!(headers.lines(), [&KEPT[..], &[":authority: up.example"]].concat());
     assert_eq!(awaited.max_wait, Duration::from_secs(5));
     assert_eq!(headers.reads.get(), 0, "a header read before there is anything to do");
@@ -100,7 +100,7 @@ fn a_request_that_waits_has_none_of_the_callers_credentials_left() {
     assert_eq!(filter.tokens().wait(awaited.id, waiter, &envoy), Wait::Parked);
     grant(&filter, &envoy, "fetched");
     assert_eq!(*envoy.settled.borrow(), [Ok(())]);
-    let decided = decided(filter.inject(server, &mut headers));
+    let decided = decided(filter.inject(server, &no_attribute, &mut headers));
     assert!(decided.verdict.outcome == Outcome::Injected && decided.token.is_some());
     assert_eq!(headers.lines(), [&KEPT[..], &[":authority: up.example", "authorization: Bearer fetched"]].concat());
 }
@@ -110,7 +110,7 @@ fn a_token_in_hand_replaces_the_callers_credentials_without_a_read() {
     let filter = with_auth(OAUTH2, "");
     injected(&filter);
     let mut headers = caller();
-    let decided = decided(filter.on_request(no_attribute, &mut headers));
+    let decided = decided(filter.on_request(&no_attribute, &mut headers));
     assert_eq!(decided.token.map(|token| token.generation), Some(1));
     assert_eq!(headers.lines(), [&KEPT[..], &[":authority: up.example", "authorization: Bearer fetched"]].concat());
     assert_eq!(headers.reads.get(), 0);
@@ -190,7 +190,7 @@ fn without_a_credential_of_ours_every_word_is_for_the_caller() {
         filter(r#"{"servers": {"a": {"host": "h"}}}"#),
     ];
     for filter in filters {
-        let decided = decided(filter.on_request(|_| None, &mut caller()));
+        let decided = decided(filter.on_request(&|_| None, &mut caller()));
         assert_eq!(challenge(&filter, decided, &response), None, "{decided:?}");
     }
 }

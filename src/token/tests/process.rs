@@ -125,7 +125,7 @@ impl Process {
         let first = self.vms.borrow().len();
         for index in 0..=vms {
             let vm = self.vms.borrow().len();
-            let mut loaded = Tokens::default();
+            let loaded = Tokens::default();
             let list = (0..tokens)
                 .map(|token| loaded.share(Token::new(client(token, secret), "s".into(), "h", "auth")))
                 .collect();

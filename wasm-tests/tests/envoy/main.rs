@@ -24,3 +24,4 @@ mod shipped;
 mod streaming;
 mod surroundings;
 mod tls;
+mod watched_secrets;

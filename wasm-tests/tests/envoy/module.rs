@@ -49,7 +49,7 @@ const ALLOWED: [&str; 40] = [
 ];
 
 /// The most that the module may weigh, in bytes. The README states it.
-const SIZE_BUDGET: usize = 500_000;
+const SIZE_BUDGET: usize = 550_000;
 
 #[test]
 fn the_module_imports_nothing_but_what_is_allowed() {

@@ -25,7 +25,6 @@ fn with_listener_at(path: &Path, upstream: std::net::SocketAddr, token: &str) ->
     let mut listener = config["static_resources"]["listeners"].take()[0].take();
     listener["@type"] = json!("type.googleapis.com/envoy.config.listener.v3.Listener");
     write_resources(path, &[listener]).unwrap();
-    config["node"] = json!({"id": "test", "cluster": "test"});
     config["dynamic_resources"] = json!({"lds_config": {"path_config_source": {"path": path}}});
     config
 }

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use wasm_tests::client::{Protocol, send_raw};
 use wasm_tests::demo;
 use wasm_tests::envoy::{Envoy, Options};
-use wasm_tests::gateway::{Gateway, LISTENER, cluster};
+use wasm_tests::gateway::{Gateway, LISTENER, any, cluster, write_resources};
 use wasm_tests::mcp_server::{Demand, McpServer};
 use wasm_tests::repository;
 use wasm_tests::token_server::TokenServer;
@@ -215,5 +215,34 @@ fn the_oauth2_configuration_in_the_readme_serves_an_mcp_server_over_tls() {
         let with_retry = config.replace("timeout: 0s }", &format!("timeout: 0s, {} }}", retry.trim()));
         assert_ne!(with_retry, config);
         running(&with_retry, &Options { environment: &environment, ..Options::default() }).await;
+    });
+}
+
+#[test]
+fn the_watched_secret_in_the_readme_is_injected() {
+    run(async {
+        let blocks = readme_blocks("yaml");
+        let piece = blocks.iter().find(|block| block.contains("set_filter_state")).unwrap();
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("github.yaml");
+        let secret =
+            json!({"name": "github-token", "generic_secret": {"secret": {"inline_string": "demo-github-token"}}});
+        write_resources(&path, &[any("envoy.extensions.transport_sockets.tls.v3.Secret", secret)]).unwrap();
+        let indented: String = piece.lines().map(|line| format!("          {line}\n")).collect();
+        let mut config = format!("node: {{ id: gateway, cluster: gateway }}\n{}", blocks[0]);
+        for (theirs, ours) in [
+            ("          - name: mcp_upstream_auth\n", format!("{indented}          - name: mcp_upstream_auth\n")),
+            (r#"token: "${GITHUB_TOKEN}""#, "token: { fromFilterState: mcp.secret.github }".to_owned()),
+            ("/etc/envoy/secrets/github.yaml", path.display().to_string()),
+        ] {
+            assert_eq!(config.matches(theirs).count(), 1, "{theirs}");
+            config = config.replace(theirs, &ours);
+        }
+        let shipped = Shipped::start(&config, "mcp", &Options::default()).await;
+        let url = format!("http://{}/mcp", shipped.gateway);
+        converse(&url, &[("authorization", "Bearer theirs")], Protocol::Http1, Era::Stateless).await.unwrap();
+        for arrival in shipped.server.arrivals() {
+            assert_eq!(arrival.header("authorization"), ["Bearer demo-github-token"]);
+        }
     });
 }

@@ -272,7 +272,6 @@ fn a_cluster_that_envoy_does_not_know_is_reported_and_heals_when_it_appears() {
             Protocol::Http1,
         ));
         let mut config: Value = serde_json::from_str(&gateway.config()).unwrap();
-        config["node"] = json!({"id": "test", "cluster": "test"});
         config["dynamic_resources"] = json!({"cds_config": {"path_config_source": {"path": path}}});
         let envoy = running(&config.to_string(), &options()).await;
         let address = envoy.listener(LISTENER).await.unwrap();

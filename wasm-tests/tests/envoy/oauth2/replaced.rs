@@ -30,9 +30,7 @@ impl Replaceable {
             .filter(discovered_filter("mcp_upstream_auth", &path))
             .cluster(cluster("c", upstream.address(), Protocol::Http1))
             .cluster(cluster(TOKENS, tokens.address(), Protocol::Http1));
-        let mut config: Value = serde_json::from_str(&gateway.config()).unwrap();
-        config["node"] = json!({"id": "test", "cluster": "test"});
-        let envoy = running(&config.to_string(), &options()).await;
+        let envoy = running(&gateway.config(), &options()).await;
         let address = envoy.listener(LISTENER).await.unwrap();
         Self { world: World { fixture: Fixture { envoy, upstream, address }, tokens }, folder }
     }

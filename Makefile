@@ -19,10 +19,14 @@ export ENVOY
 # A real authorization server, from the npm registry.
 OIDC := wasm-tests/oidc-provider
 
+# The MCP reference server, from the npm registry, and the official Python SDK, from the Python Package Index.
+EVERYTHING := wasm-tests/everything
+PYTHON := wasm-tests/python
+
 # An Envoy configuration of your own: make run CONFIG=my.yaml
 CONFIG ?=
 
-.PHONY: help build envoy oidc run test test-matrix test-oldest lint schema rust
+.PHONY: help build envoy oidc peers run test test-matrix test-oldest lint schema rust
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|' 2>/dev/null \
@@ -38,17 +42,19 @@ envoy: $(if $(filter $(FETCHED),$(ENVOY)),$(FETCHED)) ## fetch the pinned Envoy 
 
 oidc: $(OIDC)/node_modules/.installed ## install the authorization server that the tests run
 
+peers: $(EVERYTHING)/node_modules/.installed $(PYTHON)/.venv/.installed ## install the MCP server and the MCP client that the tests run
+
 run: build envoy ## run Envoy with the filter and an MCP server behind it; CONFIG=my.yaml runs your own configuration
 	cargo build --locked --target-dir $(TARGET_DIR) --package wasm-tests --bin run
 	@exec $(TARGET_DIR)/debug/run $(CONFIG)
 
-test: build envoy oidc ## run every test, natively and in the real Envoy
+test: build envoy oidc peers ## run every test, natively and in the real Envoy
 	cargo test --locked --workspace
 
-test-matrix: build oidc $(VERSIONS:%=.envoy/%/envoy) ## run the tests in each of five versions of Envoy, and print a table
+test-matrix: build oidc peers $(VERSIONS:%=.envoy/%/envoy) ## run the tests in each of five versions of Envoy, and print a table
 	@wasm-tests/matrix.sh $(VERSIONS)
 
-test-oldest: build oidc .envoy/$(OLDEST)/envoy ## the same in the oldest of them
+test-oldest: build oidc peers .envoy/$(OLDEST)/envoy ## the same in the oldest of them
 	@wasm-tests/matrix.sh $(OLDEST)
 
 lint: rust ## check formatting, and clippy for the native and the wasm target
@@ -66,11 +72,21 @@ rust:
 		|| { echo "make: rustup cannot install what rust-toolchain.toml names (rustup before 1.28: rustup self update)" >&2; exit 1; }
 
 # npm empties node_modules first, so that the stamp is there only after a whole installation.
-$(OIDC)/node_modules/.installed: $(OIDC)/package.json $(OIDC)/package-lock.json $(OIDC)/.npmrc
+%/node_modules/.installed: %/package.json %/package-lock.json %/.npmrc
 	@for program in node npm; do command -v $$program >/dev/null \
-		|| { echo "make: $$program is missing: the tests run a real authorization server on Node.js (20.20 or newer)" >&2; exit 1; }; done
-	@cd $(OIDC) && npm ci --omit=dev --no-audit --no-fund --ignore-scripts \
-		|| { echo "make: oidc-provider cannot be installed" >&2; exit 1; }
+		|| { echo "make: $$program is missing: the tests run real servers on Node.js (20.20 or newer)" >&2; exit 1; }; done
+	@cd $* && npm ci --omit=dev --no-audit --no-fund --ignore-scripts \
+		|| { echo "make: the packages of $* cannot be installed" >&2; exit 1; }
+	@touch $@
+
+$(PYTHON)/.venv/.installed: $(PYTHON)/requirements.txt
+	@python3 -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null \
+		|| { echo "make: the tests run a real MCP client on Python 3.11 to 3.14" >&2; exit 1; }
+	@python3 -c 'import ensurepip, venv' 2>/dev/null \
+		|| { echo "make: python3's venv module is missing (Debian and Ubuntu: apt-get install python3-venv)" >&2; exit 1; }
+	@rm -rf $(@D) && python3 -m venv $(@D)
+	@$(@D)/bin/pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes --requirement $< \
+		|| { echo "make: the Python SDK of MCP cannot be installed" >&2; exit 1; }
 	@touch $@
 
 $(FETCHED): .envoy/$(NEWEST)/envoy

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -27,6 +28,9 @@ use tools::{Tools, World};
 
 /// How many arrivals a slow listener may lag behind.
 const BACKLOG: usize = 1024;
+
+/// How soon a client is to come back whose stream was dropped.
+const RETRY: Duration = Duration::from_millis(100);
 
 /// A running MCP server, on every path of one address. It ends, with its sessions and open streams,
 /// when this is dropped.
@@ -62,7 +66,10 @@ impl McpServer {
         let world = World::default();
         // JSON for a lone stateless answer and an event stream for all others: both shapes of answer
         // that a proxy has to pass on unharmed.
-        let config = StreamableHttpServerConfig::default().with_allowed_hosts(demands.keys()).with_json_response(true);
+        let config = StreamableHttpServerConfig::default()
+            .with_allowed_hosts(demands.keys())
+            .with_json_response(true)
+            .with_sse_retry(Some(RETRY));
         let sessions = config.cancellation_token.clone().drop_guard();
         let make_tools = move || Ok(Tools::in_world(&world));
         let mcp = StreamableHttpService::new(make_tools, Arc::default(), config);
@@ -87,7 +94,7 @@ impl McpServer {
 }
 
 impl Demand {
-    fn is_met_by<B>(&self, request: &Request<B>) -> bool {
+    pub(crate) fn is_met_by<B>(&self, request: &Request<B>) -> bool {
         match self {
             Self::Nothing => true,
             Self::Headers(headers) => headers.iter().all(|(name, value)| {
@@ -123,19 +130,20 @@ impl Service for Gate {
         match self.demands.get(host) {
             None => refusal(StatusCode::MISDIRECTED_REQUEST, format!("there is no MCP server {authority:?} here\n")),
             Some(demand) if demand.is_met_by(&request) => self.mcp.handle(request).await,
-            Some(_) => {
-                let mut answer = refusal(
-                    StatusCode::UNAUTHORIZED,
-                    "the demanded credential is missing, wrong or not alone\n".to_owned(),
-                );
-                answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-                answer
-            }
+            Some(_) => unauthorized(),
         }
     }
 }
 
-fn refusal(status: StatusCode, why: String) -> Answer {
+/// The answer to a request that does not meet the demand.
+pub(crate) fn unauthorized() -> Answer {
+    let why = "the demanded credential is missing, wrong or not alone\n";
+    let mut answer = refusal(StatusCode::UNAUTHORIZED, why.to_owned());
+    answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    answer
+}
+
+pub(crate) fn refusal(status: StatusCode, why: String) -> Answer {
     let mut answer = Response::new(Full::new(Bytes::from(why)).boxed());
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
@@ -144,7 +152,7 @@ fn refusal(status: StatusCode, why: String) -> Answer {
 
 /// The arrivals so far, and who wants to hear of the next ones.
 #[derive(Debug)]
-struct Arrivals {
+pub(crate) struct Arrivals {
     list: Mutex<Vec<Arrival>>,
     listeners: broadcast::Sender<Arrival>,
 }
@@ -156,14 +164,14 @@ impl Default for Arrivals {
 }
 
 impl Arrivals {
-    fn record(&self, arrival: Arrival) {
+    pub(crate) fn record(&self, arrival: Arrival) {
         let mut list = self.list();
         list.push(arrival.clone());
         // Sent under the lock, so that listeners hear the recorded order; it fails if nobody listens.
         let _ = self.listeners.send(arrival);
     }
 
-    fn list(&self) -> MutexGuard<'_, Vec<Arrival>> {
+    pub(crate) fn list(&self) -> MutexGuard<'_, Vec<Arrival>> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -13,6 +13,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
 
 /// An answer of any shape.
@@ -71,12 +72,33 @@ async fn accept(listener: TcpListener, service: Arc<impl Service>) {
     }
 }
 
+/// Ends the connection that a request came by, whatever is under way on it. Every request has one among
+/// its extensions.
+#[derive(Clone, Debug, Default)]
+pub struct HangUp(Arc<Notify>);
+
+impl HangUp {
+    /// Does it, once what was written until now is on its way.
+    pub fn now(&self) {
+        self.0.notify_one();
+    }
+}
+
 async fn connection(stream: TcpStream, service: Arc<impl Service>) {
-    let service = service_fn(move |request| {
+    let hang_up = HangUp::default();
+    let extension = hang_up.clone();
+    let service = service_fn(move |mut request: Request<Incoming>| {
         let service = Arc::clone(&service);
+        request.extensions_mut().insert(extension.clone());
         async move { Ok::<_, Infallible>(service.answer(request).await) }
     });
-    // An error is the peer breaking off, which the tests see from their own side.
-    let _ =
-        auto::Builder::new(TokioExecutor::new()).serve_connection_with_upgrades(TokioIo::new(stream), service).await;
+    let server = auto::Builder::new(TokioExecutor::new());
+    let serving = server.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    tokio::select! {
+        // Asked first, it writes all there is before anybody hangs up. An error is the peer breaking off,
+        // which the tests see from their own side.
+        biased;
+        _ = serving => {}
+        () = hang_up.0.notified() => {}
+    }
 }

@@ -1,6 +1,7 @@
 # `make help` lists what there is.
 
 MODULE := dist/mcp_upstream_auth.wasm
+IMAGE := dist/mcp_upstream_auth.oci.tar
 TARGET := wasm32-wasip1
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 BUILT := $(TARGET_DIR)/$(TARGET)/release/mcp_upstream_auth.wasm
@@ -16,6 +17,9 @@ NEWEST := $(lastword $(VERSIONS))
 override ENVOY := $(abspath $(ENVOY))
 export ENVOY
 
+# Where cargo keeps the sources of other crates.
+CARGO_HOME ?= $(HOME)/.cargo
+
 # A real authorization server, from the npm registry.
 OIDC := wasm-tests/oidc-provider
 
@@ -26,16 +30,35 @@ PYTHON := wasm-tests/python
 # An Envoy configuration of your own: make run CONFIG=my.yaml
 CONFIG ?=
 
-.PHONY: help build envoy oidc peers run test test-matrix test-oldest lint schema rust
+.PHONY: help build image reproducible envoy oidc peers run test test-matrix test-oldest lint schema rust
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|' 2>/dev/null \
 		|| grep -E '^[a-z-]+:.*##' Makefile
 
+# A path of the builder's would make it another file elsewhere, so they are mapped to names; U+001F is what cargo wants
+# between flags.
 build: rust ## build the module: dist/mcp_upstream_auth.wasm
-	cargo build --release --locked --target-dir $(TARGET_DIR) --target $(TARGET) --package mcp-upstream-auth
+	@cargo fetch --quiet --locked
+	@separator=$$(printf '\037'); flags="--remap-path-prefix=$(CURDIR)=."; \
+	for sources in "$(CARGO_HOME)"/registry/src/*; do flags="$$flags$$separator--remap-path-prefix=$$sources=registry"; done; \
+	CARGO_ENCODED_RUSTFLAGS="$$flags" \
+		cargo build --release --locked --target-dir $(TARGET_DIR) --target $(TARGET) --package mcp-upstream-auth
 	@mkdir -p dist && cp $(BUILT) $(MODULE)
 	@echo "$(MODULE): $$(wc -c < $(MODULE)) bytes"
+
+image: build ## write the module as an OCI image: dist/mcp_upstream_auth.oci.tar
+	@cargo run --quiet --locked --target-dir $(TARGET_DIR) --package wasm-tests --bin image -- $(MODULE) $(IMAGE)
+
+# The copy has other paths of everything that a path could come from: sources, target folder, cargo's home.
+reproducible: image ## build module and image again from a copy elsewhere, and compare
+	@elsewhere=$$(mktemp -d) && trap 'rm -rf "$$elsewhere"' EXIT && mkdir "$$elsewhere/copy" "$$elsewhere/cargo" \
+		&& ln -s "$(abspath $(CARGO_HOME))"/* "$$elsewhere/cargo/" \
+		&& tar -c --exclude=./target --exclude=./dist --exclude=./.envoy --exclude=./.git --exclude=node_modules . \
+			| tar -x -C "$$elsewhere/copy" \
+		&& $(MAKE) --no-print-directory -C "$$elsewhere/copy" image CARGO_HOME="$$elsewhere/cargo" CARGO_TARGET_DIR="$$elsewhere/built" \
+		&& cmp $(MODULE) "$$elsewhere/copy/$(MODULE)" && cmp $(IMAGE) "$$elsewhere/copy/$(IMAGE)" \
+		&& echo "the same bytes: $(MODULE), $(IMAGE)"
 
 envoy: $(if $(filter $(FETCHED),$(ENVOY)),$(FETCHED)) ## fetch the pinned Envoy into .envoy, or take the one in ENVOY
 	@test -x "$(ENVOY)" || { echo "make: ENVOY=$(ENVOY) is not a program" >&2; exit 1; }

@@ -7,11 +7,15 @@
     reason = "a test that meets what it does not expect has failed"
 )]
 
+mod envoy_gateway;
 mod fail_closed;
 mod fixture;
 mod host_calls;
 mod hostile;
+mod image;
 mod injection;
+mod istio;
+mod manifests;
 mod mcp;
 mod mcp_client;
 mod metrics;

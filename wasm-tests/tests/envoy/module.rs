@@ -76,3 +76,17 @@ fn the_module_is_within_its_budget_which_the_readme_states() {
     let readme = std::fs::read_to_string(repository().join("README.md")).unwrap();
     assert!(readme.contains(&format!("{} KB", SIZE_BUDGET / 1000)), "the README states another budget");
 }
+
+/// Built elsewhere from the same commit, it would be another file, and it is nobody's business.
+#[test]
+fn the_module_has_no_path_of_whoever_built_it() {
+    let bytes = std::fs::read(module()).unwrap();
+    let home = std::env::var("HOME").unwrap_or_default();
+    let cargo = std::env::var("CARGO_HOME").unwrap_or_default();
+    let sources = std::fs::canonicalize(repository()).unwrap();
+    for path in [home.as_str(), &cargo, sources.to_str().unwrap(), "registry/src"] {
+        // A home of `/` would be found in any module.
+        let is_there = path.len() > 1 && bytes.windows(path.len()).any(|window| window == path.as_bytes());
+        assert!(!is_there, "{path}");
+    }
+}

@@ -1,0 +1,230 @@
+//! `envoy/envoy-gateway`: the manifests are of Envoy Gateway's types, and their very configurations do what they say in
+//! an Envoy that is set up as Envoy Gateway does it. Envoy Gateway itself does not run here.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{EnvVar, Secret};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use wasm_tests::client::{Protocol, send_raw};
+use wasm_tests::envoy::Options;
+use wasm_tests::gateway::{Gateway, any, cluster};
+use wasm_tests::module;
+use wasm_tests::token_server::TokenServer;
+
+use crate::fixture::{Fixture, TestRequest, run};
+use crate::manifests::{Manifests, assert_is};
+
+const MANIFESTS: &str = "envoy/envoy-gateway/gateway.yaml";
+
+/// A struct with these fields of a custom resource, written as there, and no others. The file uses few of all there are,
+/// and no crate has the rest.
+macro_rules! strict {
+    ($($name:ident { $($(#[$attribute:meta])* $field:ident: $type:ty),* $(,)? })*) => {$(
+        #[derive(Deserialize, Serialize)]
+        #[serde(deny_unknown_fields, rename_all = "camelCase")]
+        struct $name {
+            $($(#[$attribute])* #[serde(skip_serializing_if = "is_null")] $field: $type,)*
+        }
+    )*};
+}
+
+/// Whether `value` is a field that is not there.
+fn is_null(value: &impl Serialize) -> bool {
+    serde_json::to_value(value).is_ok_and(|value| value.is_null())
+}
+
+/// Any custom resource.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Resource<S> {
+    api_version: String,
+    kind: String,
+    metadata: Metadata,
+    spec: S,
+}
+
+strict! {
+    Metadata { name: String, namespace: String }
+    Reference { group: String, kind: String, name: String }
+
+    EnvoyProxySpec { provider: Provider, filter_order: Vec<FilterPosition> }
+    Provider { r#type: String, kubernetes: KubernetesProvider }
+    KubernetesProvider { envoy_deployment: EnvoyDeployment }
+    EnvoyDeployment { container: Container }
+    Container { env: Vec<EnvVar> }
+    FilterPosition { name: String, after: String }
+
+    GatewaySpec { gateway_class_name: String, infrastructure: Infrastructure, listeners: Vec<Listener> }
+    Infrastructure { parameters_ref: Reference }
+    Listener { name: String, protocol: String, port: u16 }
+
+    ClientTrafficPolicySpec { target_refs: Vec<Reference>, timeout: Timeout, headers: Headers }
+    Timeout { http: HttpTimeout }
+    HttpTimeout { stream_idle_timeout: String }
+    Headers { with_underscores_action: String }
+
+    BackendSpec { endpoints: Vec<Endpoint> }
+    Endpoint { fqdn: Fqdn }
+    Fqdn { hostname: String, port: u16 }
+
+    BackendTlsPolicySpec { target_refs: Vec<Reference>, validation: Validation }
+    Validation { hostname: String, #[serde(rename = "wellKnownCACertificates")] authorities: String }
+
+    HttpRouteSpec { parent_refs: Vec<Parent>, hostnames: Option<Vec<String>>, rules: Vec<Rule> }
+    Parent { name: String }
+    Rule {
+        matches: Option<Vec<Match>>,
+        filters: Option<Vec<Filter>>,
+        backend_refs: Vec<Reference>,
+        timeouts: Option<BTreeMap<String, String>>,
+    }
+    Match { path: PathMatch }
+    PathMatch { r#type: String, value: String }
+    Filter { r#type: String, url_rewrite: UrlRewrite }
+    UrlRewrite { path: PathRewrite }
+    PathRewrite { r#type: String, replace_prefix_match: String }
+
+    EnvoyExtensionPolicySpec { target_refs: Vec<Reference>, wasm: Vec<Wasm> }
+    Wasm { name: String, code: Code, fail_open: bool, env: Option<WasmEnv>, config: Value }
+    WasmEnv { host_keys: Vec<String> }
+    Code { r#type: String, image: Image }
+    Image { url: String, sha256: Option<String> }
+}
+
+#[test]
+fn every_manifest_is_of_envoy_gateways_types_and_of_no_other_field() {
+    for document in Manifests::read(MANIFESTS).all() {
+        match document["kind"].as_str().unwrap() {
+            "Secret" => assert_is::<Secret>(document),
+            "EnvoyProxy" => assert_is::<Resource<EnvoyProxySpec>>(document),
+            "Gateway" => assert_is::<Resource<GatewaySpec>>(document),
+            "ClientTrafficPolicy" => assert_is::<Resource<ClientTrafficPolicySpec>>(document),
+            "Backend" => assert_is::<Resource<BackendSpec>>(document),
+            "BackendTLSPolicy" => assert_is::<Resource<BackendTlsPolicySpec>>(document),
+            "HTTPRoute" => assert_is::<Resource<HttpRouteSpec>>(document),
+            "EnvoyExtensionPolicy" => assert_is::<Resource<EnvoyExtensionPolicySpec>>(document),
+            kind => panic!("{kind}"),
+        }
+    }
+}
+
+#[test]
+fn every_route_has_a_policy_and_a_backend_whose_certificate_is_checked() {
+    let manifests = Manifests::read(MANIFESTS);
+    for route in manifests.of_kind("HTTPRoute") {
+        let name = &route["metadata"]["name"];
+        let policies = manifests.of_kind("EnvoyExtensionPolicy");
+        assert_eq!(policies.filter(|policy| policy["spec"]["targetRefs"][0]["name"] == *name).count(), 1, "{name}");
+        let backend = route["spec"]["rules"][0]["backendRefs"][0]["name"].as_str().unwrap();
+        let hostname = &manifests.named("Backend", backend)["spec"]["endpoints"][0]["fqdn"]["hostname"];
+        let tls = manifests.named("BackendTLSPolicy", backend);
+        assert_eq!(tls["spec"]["targetRefs"][0]["name"], backend);
+        assert_eq!(tls["spec"]["validation"]["hostname"], *hostname);
+        let policy = manifests.named("EnvoyExtensionPolicy", name.as_str().unwrap());
+        assert_eq!(policy["spec"]["wasm"][0]["config"]["host"], *hostname);
+    }
+}
+
+/// The name that Envoy Gateway gives the cluster of a route's first rule.
+fn cluster_of(route: &Value) -> String {
+    let metadata = &route["metadata"];
+    format!("httproute/{}/{}/rule/0", metadata["namespace"].as_str().unwrap(), metadata["name"].as_str().unwrap())
+}
+
+/// The name of a policy's filter, and of its VM.
+fn id_of(policy: &Value) -> String {
+    let metadata = &policy["metadata"];
+    let (namespace, name) = (metadata["namespace"].as_str().unwrap(), metadata["name"].as_str().unwrap());
+    format!("envoyextensionpolicy/{namespace}/{name}/wasm/0")
+}
+
+/// The filter that Envoy Gateway makes of a policy (internal/xds/translator/wasm.go): switched off, but for its route.
+fn filter_of(policy: &Value) -> Value {
+    let (id, wasm) = (id_of(policy), &policy["spec"]["wasm"][0]);
+    let config = json!({"config": {
+        "name": wasm["name"],
+        "vm_config": {
+            "vm_id": id,
+            "runtime": "envoy.wasm.runtime.v8",
+            "code": {"local": {"filename": module()}},
+            "environment_variables": {"host_env_keys": wasm.pointer("/env/hostKeys").unwrap_or(&json!([]))},
+        },
+        "fail_open": wasm["failOpen"],
+        "configuration": any("google.protobuf.StringValue", json!({"value": wasm["config"].to_string()})),
+    }});
+    let config = any("envoy.extensions.filters.http.wasm.v3.Wasm", config);
+    json!({"name": format!("envoy.filters.http.wasm/{id}"), "disabled": true, "typed_config": config})
+}
+
+/// The route that Envoy Gateway makes of an HTTPRoute's first rule, with the filter of its policy.
+fn route_of(manifests: &Manifests, route: &Value) -> Value {
+    let rule = &route["spec"]["rules"][0];
+    let mut action = json!({"cluster": cluster_of(route), "timeout": "0s"});
+    let matching = match rule["matches"][0]["path"]["value"].as_str() {
+        Some(prefix) => {
+            assert_eq!(rule["filters"][0]["urlRewrite"]["path"]["replacePrefixMatch"], "/");
+            action["regex_rewrite"] = json!({"pattern": {"regex": format!("^{prefix}/*")}, "substitution": "/"});
+            json!({"path_separated_prefix": prefix})
+        }
+        None => json!({"prefix": "/"}),
+    };
+    let policy = manifests.named("EnvoyExtensionPolicy", route["metadata"]["name"].as_str().unwrap());
+    let enabled = any("envoy.config.route.v3.FilterConfig", json!({"config": {}}));
+    json!({
+        "match": matching,
+        "route": action,
+        "typed_per_filter_config": {format!("envoy.filters.http.wasm/{}", id_of(policy)): enabled},
+    })
+}
+
+#[test]
+fn the_policies_give_each_server_its_credential() {
+    run(async {
+        let manifests = Manifests::read(MANIFESTS);
+        let container =
+            &manifests.named("EnvoyProxy", "mcp")["spec"]["provider"]["kubernetes"]["envoyDeployment"]["container"];
+        let environment = manifests.environment(&container["env"]);
+        let tokens = TokenServer::start(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let options = Options { environment: &environment, wasm_log_level: "debug", ..Options::default() };
+        let fixture = Fixture::start_with(&options, |upstream| {
+            let policies = manifests.of_kind("EnvoyExtensionPolicy");
+            let mut gateway = policies.map(filter_of).fold(Gateway::default(), Gateway::filter);
+            for route in manifests.of_kind("HTTPRoute") {
+                let name = cluster_of(route);
+                let translated = route_of(&manifests, route);
+                let address = if name.contains("token-server") { tokens.address() } else { upstream };
+                gateway = match route["spec"]["hostnames"].as_array() {
+                    Some(hosts) => {
+                        gateway.virtual_host(json!({"name": name, "domains": hosts, "routes": [translated]}))
+                    }
+                    None => gateway.route(translated),
+                };
+                gateway = gateway.cluster(cluster(&name, address, Protocol::Http1));
+            }
+            gateway
+        })
+        .await;
+        for (path, server, authorization) in [
+            ("/github/mcp", "mcp.example.com", "Bearer change-me-token"),
+            ("/tools/mcp", "tools.example.com", "Bearer token-1"),
+        ] {
+            let theirs = [("authorization", "Bearer theirs"), ("x-api-key", "theirs")];
+            let (reply, seen) =
+                fixture.exchange(TestRequest { path, headers: &theirs, ..TestRequest::default() }).await;
+            assert_eq!(reply.status, 200);
+            let head = &seen[0].head;
+            assert_eq!((head.authority.as_str(), head.path_and_query.as_str()), (server, "/mcp"));
+            assert_eq!(head.header("authorization"), [authorization]);
+            assert!(head.header("x-api-key").is_empty());
+        }
+        // Nobody reaches the token server by the route that only makes its cluster.
+        let request = "POST /oauth/token HTTP/1.1\r\nhost: token-server.invalid\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        let answer = send_raw(fixture.address, request.as_bytes()).await.unwrap();
+        assert!(answer.contains("server_disabled"), "{answer}");
+        let asked = tokens.asked();
+        assert_eq!(asked.len(), 1);
+        assert_eq!(asked[0].head.authority, "auth.example.com");
+        assert_eq!(asked[0].parameter("scope"), ["mcp:tools"]);
+    });
+}

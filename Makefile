@@ -30,7 +30,7 @@ PYTHON := wasm-tests/python
 # An Envoy configuration of your own: make run CONFIG=my.yaml
 CONFIG ?=
 
-.PHONY: help build image reproducible envoy oidc peers run test test-matrix test-oldest lint schema rust
+.PHONY: help build image reproducible envoy oidc peers run test test-matrix test-oldest compose-test lint schema rust
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|' 2>/dev/null \
@@ -79,6 +79,9 @@ test-matrix: build oidc peers $(VERSIONS:%=.envoy/%/envoy) ## run the tests in e
 
 test-oldest: build oidc peers .envoy/$(OLDEST)/envoy ## the same in the oldest of them
 	@wasm-tests/matrix.sh $(OLDEST)
+
+compose-test: ## start the stack of envoy/compose with Docker, go through it, and remove it
+	@envoy/compose/test.sh
 
 lint: rust ## check formatting, and clippy for the native and the wasm target
 	cargo fmt --all --check

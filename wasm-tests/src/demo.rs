@@ -6,6 +6,9 @@ use std::net::SocketAddr;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Request;
 
 use crate::mcp_server::Demand;
 use crate::token_server::{Behaviour, Issued, TokenServer};
@@ -35,6 +38,36 @@ pub const SECRETS: [(&str, &str); 5] = [
 
 /// How long the tokens live, in seconds: short enough to see one replaced.
 const LIFETIME: u64 = 60;
+
+/// The headers of a whole MCP conversation of revision 2026-07-28: one POST, no session.
+pub const CALL_HEADERS: [(&str, &str); 6] = [
+    ("Authorization", "Bearer the-callers-own-key"),
+    ("Content-Type", "application/json"),
+    ("Accept", "application/json, text/event-stream"),
+    ("MCP-Protocol-Version", "2026-07-28"),
+    ("Mcp-Method", "tools/call"),
+    ("Mcp-Name", "echo"),
+];
+/// Its body.
+pub const CALL: &str = concat!(
+    r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","arguments":{"text":"hello"},"#,
+    r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}"#,
+);
+
+/// Where the gateway has the MCP server `server`.
+pub fn url(server: &str) -> String {
+    format!("http://{GATEWAY}/{server}/mcp")
+}
+
+/// The conversation with the MCP server `server` of the gateway.
+///
+/// # Errors
+/// If that is no name for a path.
+pub fn call(server: &str) -> hyper::http::Result<Request<Full<Bytes>>> {
+    let request = Request::post(url(server)).header("Host", GATEWAY.to_string());
+    let request = CALL_HEADERS.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    request.body(Full::new(Bytes::from_static(CALL.as_bytes())))
+}
 
 /// Starts the token server, which knows one client.
 ///

@@ -8,9 +8,11 @@ pub mod envoy;
 pub mod everything;
 pub mod gateway;
 pub mod guard;
+pub mod mcp_client;
 pub mod mcp_server;
 pub mod oidc_provider;
 mod serve;
+pub mod signed_token;
 pub mod token_server;
 pub mod upstream;
 

@@ -23,6 +23,7 @@ use tokio_util::sync::DropGuard;
 
 use crate::arrival::{Arrival, authority_of};
 use crate::serve::{Answer, Listening, Service, serve};
+use crate::signed_token::SigningKey;
 use crate::token_server::Issued;
 use tools::{Tools, World};
 
@@ -51,6 +52,8 @@ pub enum Demand {
     Headers(Vec<(String, String)>),
     /// `Authorization: Bearer` with a token that a token server issued.
     TokenOf(Issued),
+    /// The same for one that whoever knows this key has signed, and that has not expired.
+    SignedBy(SigningKey),
     /// The same for a parameter of the query, compared after decoding.
     Query(String, String),
 }
@@ -101,11 +104,8 @@ impl Demand {
                 let mut presented = request.headers().get_all(name).iter();
                 presented.next().is_some_and(|first| first == value.as_str()) && presented.next().is_none()
             }),
-            Self::TokenOf(issued) => {
-                let mut presented = request.headers().get_all(AUTHORIZATION).iter();
-                let token = presented.next().and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-                token.is_some_and(|token| issued.has(token)) && presented.next().is_none()
-            }
+            Self::TokenOf(issued) => bearer(request).is_some_and(|token| issued.has(token)),
+            Self::SignedBy(key) => bearer(request).is_some_and(|token| key.accepts(token)),
             Self::Query(name, value) => {
                 let query = request.uri().query().unwrap_or_default();
                 let mut presented = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == name);
@@ -113,6 +113,13 @@ impl Demand {
             }
         }
     }
+}
+
+/// The bearer token of a request that has nothing beside it.
+fn bearer<B>(request: &Request<B>) -> Option<&str> {
+    let mut presented = request.headers().get_all(AUTHORIZATION).iter();
+    let token = presented.next()?.to_str().ok()?.strip_prefix("Bearer ")?;
+    presented.next().is_none().then_some(token)
 }
 
 /// What stands between the socket and the MCP service.

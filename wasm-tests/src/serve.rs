@@ -1,4 +1,4 @@
-//! Serving HTTP/1.1 and HTTP/2 (with prior knowledge) on a loopback address.
+//! Serving HTTP/1.1 and HTTP/2 (with prior knowledge).
 
 use std::convert::Infallible;
 use std::io;

@@ -20,6 +20,10 @@ use tokio::time::timeout;
 use crate::arrival::{Arrival, read_body};
 use crate::client::PATIENCE;
 use crate::serve::{Answer, Listening, Service, serve};
+use crate::signed_token::SigningKey;
+
+/// How long a token is good for, in seconds, when the answer does not say.
+const DEFAULT_LIFETIME: u64 = 3600;
 
 /// A running token server. It ends when this is dropped.
 #[derive(Debug)]
@@ -37,7 +41,7 @@ pub struct Asked {
     pub head: Arrival,
     /// Its form.
     pub form: Vec<(String, String)>,
-    /// The token it was granted, if it was: `token-1`, `token-2` and so on.
+    /// The token it was granted, if it was: `token-1`, `token-2` and so on, unless they are signed.
     pub token: Option<String>,
 }
 
@@ -90,6 +94,12 @@ impl TokenServer {
     /// From now on, refuses whoever does not bring this `Authorization`.
     pub fn demand(&self, authorization: String) {
         self.desk.state().demanded = Some(authorization);
+    }
+
+    /// From now on, signs its tokens, so that a server in another process can check them, also after this one
+    /// was started anew.
+    pub fn sign_with(&self, key: SigningKey) {
+        self.desk.state().key = Some(key);
     }
 
     /// The tokens it issues.
@@ -159,6 +169,8 @@ struct State {
     by_scope: HashMap<String, Behaviour>,
     /// The `Authorization` that whoever asks must have.
     demanded: Option<String>,
+    /// What signs the tokens.
+    key: Option<SigningKey>,
     asked: Vec<Asked>,
     granted: usize,
     at_once: usize,
@@ -167,11 +179,12 @@ struct State {
 
 impl Default for Desk {
     fn default() -> Self {
-        let behaviour = Behaviour::Grants(json!(3600));
+        let behaviour = Behaviour::Grants(json!(DEFAULT_LIFETIME));
         let state = State {
             behaviour,
             by_scope: HashMap::new(),
             demanded: None,
+            key: None,
             asked: Vec::new(),
             granted: 0,
             at_once: 0,
@@ -198,6 +211,15 @@ impl Desk {
 }
 
 impl State {
+    fn new_token(&mut self, expires_in: Option<&Value>) -> String {
+        self.granted += 1;
+        let lifetime = expires_in.and_then(Value::as_u64).unwrap_or(DEFAULT_LIFETIME);
+        match &self.key {
+            Some(key) => key.sign(self.granted, lifetime),
+            None => format!("token-{}", self.granted),
+        }
+    }
+
     fn behaviour_for(&self, index: usize) -> Behaviour {
         let Some(asked) = self.asked.get(index) else { return self.behaviour.clone() };
         let presented = asked.head.header("authorization");
@@ -232,8 +254,7 @@ impl Service for Desk {
         };
         let mut text = body.to_string();
         if text.contains("{token}") {
-            state.granted += 1;
-            let token = format!("token-{}", state.granted);
+            let token = state.new_token(body.get("expires_in"));
             text = text.replace("{token}", &token);
             if let Some(asked) = state.asked.get_mut(index) {
                 asked.token = Some(token);

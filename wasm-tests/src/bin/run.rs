@@ -6,9 +6,6 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::Request;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
@@ -19,20 +16,6 @@ use wasm_tests::envoy::{Envoy, Options};
 use wasm_tests::mcp_server::McpServer;
 use wasm_tests::repository;
 use wasm_tests::token_server::TokenServer;
-
-/// A whole MCP conversation of revision 2026-07-28: one POST, no session.
-const HEADERS: [(&str, &str); 6] = [
-    ("Authorization", "Bearer the-callers-own-key"),
-    ("Content-Type", "application/json"),
-    ("Accept", "application/json, text/event-stream"),
-    ("MCP-Protocol-Version", "2026-07-28"),
-    ("Mcp-Method", "tools/call"),
-    ("Mcp-Name", "echo"),
-];
-const BODY: &str = concat!(
-    r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","arguments":{"text":"hello"},"#,
-    r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}"#,
-);
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -66,7 +49,7 @@ async fn run_demo() -> Result<(), Failure> {
     println!("{}\n", curl());
 
     let arrivals = server.subscribe();
-    let reply = send(demo::GATEWAY, Protocol::Http1, request()?).await?;
+    let reply = send(demo::GATEWAY, Protocol::Http1, demo::call("github-mcp")?).await?;
     println!("It was sent once. The answer:\n\n{} {}\n", reply.status, String::from_utf8_lossy(&reply.body));
     println!("What the MCP server (→) and the token server (⇒) saw arrive, now and from now on (Ctrl-C ends all):\n");
     let watch = async {
@@ -157,19 +140,10 @@ async fn print_token_requests(tokens: &TokenServer) {
     }
 }
 
-fn url() -> String {
-    format!("http://{}/github-mcp/mcp", demo::GATEWAY)
-}
-
 fn curl() -> String {
-    let headers: String = HEADERS.iter().map(|(name, value)| format!("  -H '{name}: {value}' \\\n")).collect();
-    format!("curl {} \\\n{headers}  -d '{BODY}'", url())
-}
-
-fn request() -> Result<Request<Full<Bytes>>, Failure> {
-    let request = Request::post(url()).header("Host", demo::GATEWAY.to_string());
-    let request = HEADERS.iter().fold(request, |request, (name, value)| request.header(*name, *value));
-    Ok(request.body(Full::new(Bytes::from_static(BODY.as_bytes())))?)
+    let headers: String =
+        demo::CALL_HEADERS.iter().map(|(name, value)| format!("  -H '{name}: {value}' \\\n")).collect();
+    format!("curl {} \\\n{headers}  -d '{}'", demo::url("github-mcp"), demo::CALL)
 }
 
 /// The head of a request as HTTP/1.1 writes it.

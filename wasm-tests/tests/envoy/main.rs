@@ -17,7 +17,6 @@ mod injection;
 mod istio;
 mod manifests;
 mod mcp;
-mod mcp_client;
 mod metrics;
 mod module;
 mod oauth2;
@@ -31,3 +30,5 @@ mod streaming;
 mod surroundings;
 mod tls;
 mod watched_secrets;
+
+use wasm_tests::mcp_client;

@@ -67,7 +67,7 @@ impl Behind {
         let mut url = format!("http://{}/{name}/mcp", self.server.address());
         match demand {
             Demand::Nothing => {}
-            Demand::TokenOf(_) => panic!("a token would have to be fetched"),
+            Demand::TokenOf(_) | Demand::SignedBy(_) => panic!("a token would have to be fetched"),
             Demand::Headers(own) => headers.extend(own.iter().map(|(name, value)| (name.as_str(), value.as_str()))),
             Demand::Query(name, value) => url.push_str(&format!("?{name}={}", value.replace('&', "%26"))),
         }

@@ -10,8 +10,8 @@ use wasm_tests::demo;
 use wasm_tests::envoy::{Envoy, Options};
 use wasm_tests::gateway::{Gateway, LISTENER, any, cluster, write_resources};
 use wasm_tests::mcp_server::{Demand, McpServer};
-use wasm_tests::repository;
 use wasm_tests::token_server::TokenServer;
+use wasm_tests::{module, repository};
 
 use crate::fixture::{envoy_has, run, running};
 use crate::mcp_client::{Era, converse};
@@ -89,6 +89,30 @@ fn envoy_yaml_serves_all_its_servers() {
         assert!(log.contains("POST /keyed/mcp 200 keyed"), "the access log is not there:\n{log}");
         for (_, secret) in demo::SECRETS {
             assert!(!log.contains(secret), "{secret} is in the log");
+        }
+    });
+}
+
+/// The stack itself runs where there is a Docker engine (`make compose-test`); its configuration, everywhere.
+#[test]
+fn the_configuration_of_the_compose_stack_serves_its_servers() {
+    run(async {
+        let mut config = std::fs::read_to_string(repository().join("envoy/compose/envoy.yaml")).unwrap();
+        for (theirs, ours, count) in [
+            ("/etc/envoy/mcp_upstream_auth.wasm", module().to_str().unwrap(), 1),
+            ("address: 0.0.0.0,", "address: 127.0.0.1,", 1),
+            ("address: mcp-server,", "address: 127.0.0.1,", 1),
+            ("address: token-server,", "address: 127.0.0.1,", 1),
+        ] {
+            assert_eq!(config.matches(theirs).count(), count, "{theirs}");
+            config = config.replace(theirs, ours);
+        }
+        let shipped = Shipped::start(&config, "gateway", &options()).await;
+        for name in ["github-mcp", "fetched"] {
+            let url = format!("http://{}/{name}/mcp", shipped.gateway);
+            let transcript =
+                converse(&url, &[("authorization", "Bearer theirs")], Protocol::Http1, Era::Sessions).await;
+            assert_eq!(transcript.unwrap().results.len(), 4, "{name}");
         }
     });
 }

@@ -17,7 +17,8 @@ use rmcp::{ClientHandler, ClientLifecycleMode, ClientServiceExt};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::timeout;
-use wasm_tests::client::Protocol;
+
+use crate::client::Protocol;
 
 /// All a client saw of a server, free of ids and times, so that equality means
 /// that the way there changed nothing.
@@ -25,6 +26,7 @@ use wasm_tests::client::Protocol;
 pub struct Transcript {
     /// Negotiated version, capabilities, name.
     pub server: Value,
+    /// The tools it lists.
     pub tools: Vec<Value>,
     /// Tool and result, in the order the results came.
     pub results: Vec<(String, Value)>,
@@ -32,6 +34,7 @@ pub struct Transcript {
     pub notifications: Vec<Value>,
 }
 
+/// Why a conversation failed.
 pub type Failure = Box<dyn Error + Send + Sync>;
 
 /// The two ways MCP is spoken.
@@ -45,6 +48,9 @@ pub enum Era {
 
 /// Holds the conversation with the server at `url`. `headers` go with each request; `host` among them
 /// outranks that of the URL.
+///
+/// # Errors
+/// If the server breaks off, refuses, answers what is no MCP, or keeps silent for long.
 pub async fn converse(
     url: &str,
     headers: &[(&str, &str)],
@@ -171,7 +177,9 @@ impl Listener {
     /// own and thereby loses the order in which they came.
     fn notifications(&self) -> Vec<Value> {
         let mut heard = self.heard.borrow().clone();
-        heard.sort_by_key(|told| told["params"]["progress"].as_f64().map_or(u64::MAX, |n| n as u64));
+        heard.sort_by_key(|told| {
+            told.pointer("/params/progress").and_then(Value::as_f64).map_or(u64::MAX, |n| n as u64)
+        });
         heard
     }
 }

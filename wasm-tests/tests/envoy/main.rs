@@ -10,6 +10,7 @@
 mod envoy_gateway;
 mod fail_closed;
 mod fixture;
+mod governance;
 mod host_calls;
 mod hostile;
 mod image;

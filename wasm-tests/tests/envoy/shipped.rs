@@ -18,18 +18,22 @@ use crate::mcp_client::{Era, converse};
 use crate::tls::{Authority, behind_tls};
 
 /// An Envoy with a shipped configuration, which differs from it in nothing but ports.
-struct Shipped {
-    envoy: Envoy,
-    server: McpServer,
-    tokens: TokenServer,
-    gateway: SocketAddr,
+pub struct Shipped {
+    pub envoy: Envoy,
+    pub server: McpServer,
+    pub tokens: TokenServer,
+    pub gateway: SocketAddr,
 }
 
 impl Shipped {
     async fn start(config: &str, listener: &str, options: &Options<'_>) -> Self {
-        let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
-        let tokens = demo::start_token_server(any_port).await.unwrap();
-        let server = McpServer::start(any_port, demo::demands(&tokens.issued())).await.unwrap();
+        let tokens = demo::start_token_server(any_port()).await.unwrap();
+        Self::start_with(tokens, config, listener, options).await
+    }
+
+    /// The same with a token server that has been told how to behave.
+    pub async fn start_with(tokens: TokenServer, config: &str, listener: &str, options: &Options<'_>) -> Self {
+        let server = McpServer::start(any_port(), demo::demands(&tokens.issued())).await.unwrap();
         let mut config = config.to_owned();
         let ports =
             [(demo::GATEWAY.port(), 0), (demo::ADMIN.port(), 0), (demo::MCP_SERVER.port(), server.address().port())];
@@ -49,7 +53,12 @@ impl Shipped {
     }
 }
 
-fn options() -> Options<'static> {
+/// An address to listen on.
+pub fn any_port() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+pub fn options() -> Options<'static> {
     Options { environment: &demo::SECRETS, wasm_log_level: "trace", ..Options::default() }
 }
 
@@ -207,10 +216,9 @@ fn the_oauth2_configuration_in_the_readme_serves_an_mcp_server_over_tls() {
     run(async {
         let blocks = readme_blocks("yaml");
         let example = blocks.iter().find(|block| block.contains("type: OAUTH2")).unwrap();
-        let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
-        let tokens = TokenServer::start(any_port).await.unwrap();
+        let tokens = TokenServer::start(any_port()).await.unwrap();
         let demands = HashMap::from([("tools.example.com".to_owned(), Demand::TokenOf(tokens.issued()))]);
-        let server = McpServer::start(any_port, demands).await.unwrap();
+        let server = McpServer::start(any_port(), demands).await.unwrap();
         let authority = Authority::new();
         let front = tls_in_front(&authority, &server, &tokens).await;
         let folder = TempDir::new().unwrap();

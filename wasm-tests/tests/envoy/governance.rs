@@ -1,0 +1,424 @@
+//! `envoy/gateway.yaml`: who fails governance causes no injection and no token fetch, and who passes it leaves no
+//! credential of theirs with the MCP server.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Request;
+use ring::hmac;
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+use serde_json::{Value, json};
+use tokio::time::timeout;
+use wasm_tests::client::{PATIENCE, Protocol, Reply, send};
+use wasm_tests::demo;
+use wasm_tests::repository;
+use wasm_tests::token_server::Behaviour;
+
+use crate::fixture::{envoy_has, run};
+use crate::mcp_client::{Era, converse};
+use crate::shipped::{Shipped, any_port, options};
+
+/// The virtual keys of the example: of a caller who may do all, and of one who may call `echo` of `github-mcp`.
+const NIGHT_JOB: &str = "vk-demo-night-job";
+const SUPPORT_BOT: &str = "vk-demo-support-bot";
+
+const SERVERS: [&str; 2] = ["github-mcp", "fetched"];
+
+/// An authorization server's key, made for one test.
+struct Issuer(EcdsaKeyPair);
+
+impl Issuer {
+    fn new() -> Self {
+        let random = SystemRandom::new();
+        let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
+        Self(EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, key.as_ref(), &random).unwrap())
+    }
+
+    fn jwks(&self) -> Value {
+        // 4, and the two coordinates (SEC 1 §2.3.3).
+        let (x, y) = self.0.public_key().as_ref()[1..].split_at(32);
+        let coordinate = |bytes| URL_SAFE_NO_PAD.encode(bytes);
+        json!({"keys": [{"kty": "EC", "crv": "P-256", "kid": "test", "x": coordinate(x), "y": coordinate(y)}]})
+    }
+
+    /// A JWT of a caller in `group`, with `changes` to its claims; those that are null are left out.
+    fn jwt(&self, group: &str, changes: Value) -> String {
+        let input = signing_input("ES256", group, changes);
+        let signature = self.0.sign(&SystemRandom::new(), input.as_bytes()).unwrap();
+        format!("{input}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+
+    /// One that is signed with what everybody knows: the public key, as a secret.
+    fn jwt_by_public_key(&self, group: &str) -> String {
+        let input = signing_input("HS256", group, json!({}));
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.0.public_key().as_ref());
+        format!("{input}.{}", URL_SAFE_NO_PAD.encode(hmac::sign(&key, input.as_bytes())))
+    }
+}
+
+fn signing_input(algorithm: &str, group: &str, changes: Value) -> String {
+    let mut claims = json!({
+        "iss": "https://login.example.com",
+        "aud": "https://gateway.example.com",
+        "sub": "ann",
+        "groups": [group],
+        "exp": seconds_from_now(300),
+    });
+    claims.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+    claims.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+    let header = json!({"alg": algorithm, "typ": "JWT", "kid": "test"});
+    [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string())).join(".")
+}
+
+fn seconds_from_now(seconds: i64) -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
+    i64::try_from(now).unwrap() + seconds
+}
+
+/// The gateway of the example, with the JWKS of `issuer` in place of its own. Each token serves once, so that every
+/// request that gets to the filter causes a fetch.
+async fn start(issuer: &Issuer) -> Shipped {
+    let example = std::fs::read_to_string(repository().join("envoy/gateway.yaml")).unwrap();
+    let (shipped, config) = with_jwks(&example, issuer);
+    assert_eq!(shipped, 1, "{example}");
+    let tokens = demo::start_token_server(any_port()).await.unwrap();
+    tokens.behave(Behaviour::Grants(json!(0)));
+    let gateway = Shipped::start_with(tokens, &config, "gateway", &options()).await;
+    // The first is fetched when the configuration loads, for nobody.
+    let mut asked = gateway.tokens.subscribe();
+    timeout(PATIENCE, asked.wait_for(|asked| *asked > 0)).await.unwrap().unwrap();
+    gateway
+}
+
+/// `config` with another JWKS, and how many it had.
+fn with_jwks(config: &str, issuer: &Issuer) -> (usize, String) {
+    const JWKS: &str = r#"inline_string: '{"keys":"#;
+    let replaced = config.lines().map(|line| match line.split_once(JWKS) {
+        Some((indent, _)) => format!("{indent}inline_string: '{}'\n", issuer.jwks()),
+        None => format!("{line}\n"),
+    });
+    (config.matches(JWKS).count(), replaced.collect())
+}
+
+/// A request of a caller.
+#[derive(Clone)]
+struct Call {
+    method: &'static str,
+    path: String,
+    headers: Vec<(&'static str, String)>,
+    body: String,
+}
+
+impl Call {
+    fn to(server: &str, body: impl ToString) -> Self {
+        Self {
+            method: "POST",
+            path: format!("/{server}/mcp"),
+            headers: vec![
+                ("content-type", "application/json".to_owned()),
+                ("accept", "application/json, text/event-stream".to_owned()),
+            ],
+            body: body.to_string(),
+        }
+    }
+
+    fn with(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.retain(|(own, _)| *own != name);
+        self.headers.push((name, value.to_owned()));
+        self
+    }
+
+    fn at(self, path: &str) -> Self {
+        Self { path: path.to_owned(), ..self }
+    }
+
+    fn by(self, caller: &Credential) -> Self {
+        self.with(caller.0, &caller.1)
+    }
+
+    fn method(self, method: &'static str) -> Self {
+        Self { method, ..self }
+    }
+
+    async fn send(&self, gateway: &Shipped, protocol: Protocol) -> Reply {
+        let uri = match protocol {
+            Protocol::Http1 => self.path.clone(),
+            Protocol::Http2 => format!("http://gateway.example{}", self.path),
+        };
+        let mut request = Request::builder().method(self.method).uri(uri);
+        if protocol == Protocol::Http1 {
+            request = request.header("host", "gateway.example");
+        }
+        for (name, value) in &self.headers {
+            request = request.header(*name, value);
+        }
+        let body = Full::new(Bytes::from(self.body.clone()));
+        send(gateway.gateway, protocol, request.body(body).unwrap()).await.unwrap()
+    }
+}
+
+fn message(method: &str, params: Value) -> Value {
+    json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
+}
+
+fn tool_call(tool: &str) -> Value {
+    message("tools/call", json!({"name": tool, "arguments": {"text": "hello", "to": 1}}))
+}
+
+/// A call of `tool` in revision 2026-07-28, whose headers say that it is this method and name.
+fn stateless_call(server: &str, tool: &str, method: &str, name: &str) -> Call {
+    let meta = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+    });
+    let params = json!({"name": tool, "arguments": {"text": "hello", "to": 1}, "_meta": meta});
+    Call::to(server, message("tools/call", params))
+        .with("mcp-protocol-version", "2026-07-28")
+        .with("mcp-method", method)
+        .with("mcp-name", name)
+}
+
+/// A header by which callers show who they are.
+type Credential = (&'static str, String);
+
+fn key(key: &str) -> Credential {
+    ("x-api-key", key.to_owned())
+}
+
+fn bearer(jwt: &str) -> Credential {
+    ("authorization", format!("Bearer {jwt}"))
+}
+
+/// What is wrong with a request, the request, and the status of its refusal.
+type Case = (&'static str, Call, u16);
+
+/// Requests of nobody that the gateway knows.
+fn unauthenticated(server: &str, issuer: &Issuer) -> Vec<Case> {
+    let call = || Call::to(server, tool_call("echo"));
+    let jwt = |changes| call().by(&bearer(&issuer.jwt("engineering", changes)));
+    let valid = issuer.jwt("engineering", json!({}));
+    let none = signing_input("none", "engineering", json!({}));
+    vec![
+        ("no credential", call(), 401),
+        ("an unknown virtual key", call().by(&key("vk-demo-night-joba")), 401),
+        ("an empty virtual key", call().by(&key("")), 401),
+        ("a virtual key by another spelling", call().with("x_api_key", NIGHT_JOB), 401),
+        ("a virtual key as a bearer token", call().by(&bearer(NIGHT_JOB)), 401),
+        ("a virtual key in the query", call().at(&format!("/{server}/mcp?x-api-key={NIGHT_JOB}")), 401),
+        ("somebody else's name", call().with("x-gateway-client", "night-job"), 401),
+        ("a valid JWT beside an unknown virtual key", jwt(json!({})).by(&key("unknown")), 401),
+        ("a valid JWT beside an empty virtual key", jwt(json!({})).by(&key("")), 401),
+        ("a valid JWT in the query", call().at(&format!("/{server}/mcp?access_token={valid}")), 401),
+        ("an expired JWT", jwt(json!({"exp": seconds_from_now(-120)})), 401),
+        ("a JWT that does not expire", jwt(json!({"exp": null})), 401),
+        ("a JWT of another issuer", jwt(json!({"iss": "https://other.example.com"})), 401),
+        ("a JWT for somebody else", jwt(json!({"aud": "https://github-mcp.example"})), 403),
+        ("a JWT for anybody", jwt(json!({"aud": null})), 403),
+        ("a JWT by a foreign key", call().by(&bearer(&Issuer::new().jwt("engineering", json!({})))), 401),
+        ("a JWT that nobody signed", call().by(&bearer(&format!("{none}."))), 401),
+        ("a JWT that the public key signed", call().by(&bearer(&issuer.jwt_by_public_key("engineering"))), 401),
+        ("a JWT of no group", jwt(json!({"groups": null})), 403),
+        ("a JWT whose group only begins like one", jwt(json!({"groups": ["engineering2"]})), 403),
+    ]
+}
+
+/// Requests for what their caller may not do: `limited` may call `echo` of this server, and `stranger` nothing.
+fn unauthorized(server: &str, limited: &Credential, stranger: &Credential) -> Vec<Case> {
+    let call = |body: Value| Call::to(server, body).by(limited);
+    let echo = || call(tool_call("echo"));
+    let large = message("tools/call", json!({"name": "echo", "arguments": {"text": "x".repeat(1 << 20)}}));
+    vec![
+        ("a server that is not theirs", Call::to(server, tool_call("echo")).by(stranger), 403),
+        ("no server", echo().at("/nowhere/mcp"), 403),
+        ("another tool", call(tool_call("count")), 403),
+        ("another tool, by somebody else's name", call(tool_call("count")).with("x-gateway-client", "night-job"), 403),
+        ("a tool of no name", call(message("tools/call", json!({}))), 403),
+        ("a resource", call(message("resources/read", json!({"uri": "file:///etc"}))), 403),
+        ("a prompt", call(message("prompts/get", json!({"name": "echo"}))), 403),
+        ("a method of tomorrow", call(message("tools/call2", json!({"name": "echo"}))), 403),
+        ("a body that is too large", call(large), 400),
+        ("a body that is no JSON", Call::to(server, "tools/call").by(limited), 400),
+        ("a body that is no MCP", call(json!({"method": "tools/call", "params": {"name": "echo"}})), 400),
+        ("a body of another type", echo().with("content-type", "text/plain"), 400),
+        ("no body", Call::to(server, "").by(limited), 400),
+        ("PUT", echo().method("PUT"), 400),
+        ("TRACE", Call::to(server, "").by(limited).method("TRACE"), 403),
+        ("GET without a stream", Call::to(server, "").by(limited).method("GET").with("accept", "*"), 400),
+    ]
+}
+
+/// Calls of `count` that look like something else; `limited` may call `echo` of this server.
+fn hidden(server: &str, limited: &Credential) -> Vec<Case> {
+    let call = |body: Value| Call::to(server, body).by(limited);
+    let raw = |rest: &str| Call::to(server, format!(r#"{{"jsonrpc":"2.0","id":1,{rest}}}"#)).by(limited);
+    let (echo, count) = (tool_call("echo"), tool_call("count"));
+    let saying = |method, name| stateless_call(server, "count", method, name).by(limited);
+    let padding = "x".repeat(1_000_000);
+    vec![
+        ("a batch", call(json!([count])), 400),
+        ("a batch that begins well", call(json!([echo, count])), 400),
+        ("behind a message", Call::to(server, format!("{echo}\n{count}")).by(limited), 400),
+        (
+            "at the end of a large body",
+            raw(&format!(r#""params":{{"a":"{padding}","name":"count"}},"method":"tools/call""#)),
+            403,
+        ),
+        ("an honest name", saying("tools/call", "count"), 403),
+        ("a lying name", saying("tools/call", "echo"), 400),
+        ("a lying method", saying("tools/list", "count"), 400),
+        ("a lying name and revision", saying("tools/call", "echo").with("mcp-protocol-version", "2025-11-25"), 403),
+        ("a lying name and no revision", call(count.clone()).with("mcp-name", "echo"), 403),
+        ("two names", raw(r#""method":"tools/call","params":{"name":"echo","name":"count"}"#), 400),
+        ("two methods", raw(r#""method":"tools/call","method":"tools/list","params":{"name":"count"}"#), 400),
+        ("two params", raw(r#""method":"tools/call","params":{"name":"echo"},"params":{"name":"count"}"#), 400),
+        (
+            "a name elsewhere",
+            raw(r#""method":"tools/call","params.name":"echo","name":"echo","params":{"name":"count"}"#),
+            403,
+        ),
+        ("escapes", raw(r#""m\u0065thod":"tools\/call","params":{"n\u0061me":"c\u006funt"}"#), 403),
+        ("an answer", raw(r#""method":"tools/call","params":{"name":"count"},"result":{}"#), 403),
+    ]
+}
+
+/// What the filter has counted, and what reached the servers behind it.
+async fn effects(gateway: &Shipped) -> (String, usize, usize) {
+    let counters = gateway.envoy.admin_get("/stats?filter=^wasmcustom.mcp_upstream_auth.requests").await.unwrap();
+    (counters, gateway.server.arrivals().len(), gateway.tokens.asked().len())
+}
+
+#[test]
+fn a_caller_who_fails_governance_causes_no_injection_and_no_token_fetch() {
+    if !envoy_has(40, "the filters before this one in gateway.yaml") {
+        return;
+    }
+    run(async {
+        let issuer = Issuer::new();
+        let gateway = start(&issuer).await;
+        let support = bearer(&issuer.jwt("support", json!({})));
+        let mut refused = Vec::new();
+        for server in SERVERS {
+            let (limited, stranger) = match server {
+                "github-mcp" => (key(SUPPORT_BOT), support.clone()),
+                _ => (support.clone(), key(SUPPORT_BOT)),
+            };
+            refused.extend(unauthenticated(server, &issuer));
+            refused.extend(unauthorized(server, &limited, &stranger));
+            refused.extend(hidden(server, &limited));
+        }
+        let engineering = bearer(&issuer.jwt("engineering", json!({})));
+        let elsewhere = |path: &str| Call::to("", tool_call("echo")).by(&key(SUPPORT_BOT)).at(path);
+        refused.extend([
+            ("rights of a JWT beside a key", elsewhere("/fetched/mcp").by(&engineering), 403),
+            ("a server that is not theirs, by way of theirs", elsewhere("/github-mcp/../fetched/mcp"), 403),
+            ("the same, encoded", elsewhere("/github-mcp/%2e%2e/fetched/mcp"), 403),
+            ("the same, with the slash encoded", elsewhere("/github-mcp/..%2ffetched/mcp"), 400),
+            ("the same, by two slashes", elsewhere("//fetched/mcp"), 403),
+        ]);
+
+        let before = effects(&gateway).await;
+        for (what, call, status) in &refused {
+            for protocol in [Protocol::Http1, Protocol::Http2] {
+                let reply = call.send(&gateway, protocol).await;
+                assert_eq!(reply.status, *status, "{what}, {}, {protocol:?}: {:?}", call.path, reply.body);
+                assert_eq!(effects(&gateway).await, before, "{what}, {}, {protocol:?}", call.path);
+            }
+        }
+
+        // So that the above is not for want of looking: whom governance lets through causes each of these once.
+        let call = stateless_call("fetched", "echo", "tools/call", "echo").by(&support);
+        let reply = call.send(&gateway, Protocol::Http1).await;
+        assert_eq!(reply.status, 200, "{:?}", reply.body);
+        let (counters, arrived, asked) = effects(&gateway).await;
+        assert!(counters.contains("injected.server.fetched: 1\n"), "{counters}");
+        assert_eq!((arrived, asked), (before.1 + 1, before.2 + 1));
+    });
+}
+
+/// What the README says that Envoy does not see. If one of these is refused, the note can go.
+#[test]
+fn a_second_message_far_behind_the_first_and_a_key_in_capitals_reach_the_server() {
+    if !envoy_has(40, "the filters before this one in gateway.yaml") {
+        return;
+    }
+    run(async {
+        let gateway = start(&Issuer::new()).await;
+        let (echo, count) = (tool_call("echo"), tool_call("count"));
+        let capitals = json!({"name": "echo", "Name": "count"});
+        for body in [format!("{echo}{}{count}", " ".repeat(200_000)), message("tools/call", capitals).to_string()] {
+            let before = gateway.server.arrivals().len();
+            Call::to("github-mcp", body).by(&key(SUPPORT_BOT)).send(&gateway, Protocol::Http1).await;
+            assert_eq!(gateway.server.arrivals().len(), before + 1);
+        }
+    });
+}
+
+#[test]
+fn a_caller_who_passes_governance_leaves_no_credential_of_theirs_with_the_server() {
+    if !envoy_has(40, "the filters before this one in gateway.yaml") {
+        return;
+    }
+    run(async {
+        let issuer = Issuer::new();
+        let mut gateway = start(&issuer).await;
+        let jwt = issuer.jwt("engineering", json!({}));
+        let bearer = format!("Bearer {jwt}");
+        let callers: [&[(&str, &str)]; 3] = [
+            &[("x-api-key", NIGHT_JOB)],
+            &[("authorization", &bearer)],
+            // Who sends a key is judged by that alone.
+            &[("x-api-key", NIGHT_JOB), ("x_api_key", "theirs"), ("authorization", "Bearer theirs")],
+        ];
+        for server in SERVERS {
+            for caller in callers {
+                for (era, protocol) in [(Era::Sessions, Protocol::Http1), (Era::Stateless, Protocol::Http2)] {
+                    let url = format!("http://{}/{server}/mcp", gateway.gateway);
+                    let transcript = converse(&url, caller, protocol, era).await.unwrap();
+                    assert_eq!(transcript.results.len(), 4, "{server}, {caller:?}, {era:?}");
+                }
+            }
+        }
+        let granted: Vec<_> = gateway.tokens.asked().into_iter().filter_map(|asked| asked.token).collect();
+        let arrivals = gateway.server.arrivals();
+        for server in SERVERS {
+            let host = format!("{server}.example");
+            assert!(arrivals.iter().filter(|arrival| arrival.authority == host).count() >= 30, "{server}");
+        }
+        for arrival in arrivals {
+            let headers =
+                arrival.headers.iter().map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value)));
+            let whole = [arrival.path_and_query.clone()].into_iter().chain(headers).collect::<Vec<_>>().join("\n");
+            for theirs in
+                [NIGHT_JOB, "night-job", "theirs", &jwt, jwt.split('.').nth(1).unwrap(), "x-api-key", "x-gateway"]
+            {
+                assert!(!whole.contains(theirs), "{theirs} arrived:\n{whole}");
+            }
+            let presented = arrival.header("authorization").concat();
+            match arrival.authority.as_str() {
+                "github-mcp.example" => assert_eq!(presented, "Bearer demo-github-token"),
+                _ => assert!(granted.iter().any(|token| presented == format!("Bearer {token}")), "{presented}"),
+            }
+        }
+
+        // Who called what is in the log, and by what they showed it is nowhere.
+        let dump = gateway.envoy.admin_get("/config_dump").await.unwrap();
+        assert!(
+            dump.contains("api_key_auth") && !dump.contains("vk-demo"),
+            "a virtual key is in the configuration dump"
+        );
+        let log = gateway.envoy.stop().await.unwrap();
+        for (who, of) in [("key", "night-job"), ("subject", "ann")] {
+            let called = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).any(|line| {
+                line[who] == of && line["method"] == "tools/call" && line["name"] == "echo" && line["status"] == 200
+            });
+            assert!(called, "{of} is not in the access log:\n{log}");
+        }
+        for secret in [NIGHT_JOB, SUPPORT_BOT, &jwt, "demo-github-token", "demo-client-secret"] {
+            assert!(!log.contains(secret), "{secret} is in the log");
+        }
+    });
+}

@@ -29,18 +29,28 @@ impl Kind for Bearer {
 struct BearerToken;
 
 impl Form for BearerToken {
-    /// RFC 6750 allows b64token only. Tokens with `|` or `:` are in use, so any visible ASCII passes.
     fn check(&self, token: &str) -> Result<(), Rule> {
         if token.is_empty() {
             return Err("must not be empty".into());
         }
-        if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        if !is_token(token) {
             return Err("must be visible ASCII characters without a space or line break".into());
         }
         Ok(())
     }
 
     fn value(&self, token: &Secret) -> Secret {
-        Secret::new(format!("Bearer {}", token.expose()))
+        authorization(token.expose())
     }
+}
+
+/// The value of `Authorization` that carries `token` (RFC 6750 §2.1).
+pub fn authorization(token: &str) -> Secret {
+    Secret::new(format!("Bearer {token}"))
+}
+
+/// RFC 6750 §2.1 allows b64token only. Tokens with `|` or `:` are in use, so any visible ASCII passes. A line
+/// break would be another header.
+pub fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
 }

@@ -5,7 +5,7 @@
 
 mod api_key;
 mod basic;
-mod bearer;
+pub mod bearer;
 mod client_template;
 mod fetched_token;
 mod fixed_headers;

@@ -215,10 +215,8 @@ impl Stream {
     }
 
     fn refuse(&mut self, server: ServerId, refusal: Refusal) -> Action {
-        let decided = Decided::without_token(Some(server), Outcome::Rejected(refusal.reason));
-        self.progress = Progress::Decided(decided);
         if let Some(plugin) = &self.plugin {
-            plugin.count(decided);
+            self.progress = Progress::Decided(plugin.refused(server, refusal));
         }
         refuse(refusal)
     }
@@ -251,11 +249,7 @@ impl Plugin {
                 };
                 (decided, refusal)
             }
-            Err(refusal) => {
-                let decided = Decided::without_token(Some(waiter.server), Outcome::Rejected(refusal.reason));
-                self.count(decided);
-                (decided, Some(refusal))
-            }
+            Err(refusal) => (self.refused(waiter.server, refusal), Some(refusal)),
         };
         waiter.decided.set(Some(decided));
         match refusal {
@@ -274,6 +268,13 @@ impl Plugin {
         if headers.has_failed {
             decided = Decided::without_token(decided.verdict.server, Outcome::Rejected(Reason::Internal));
         }
+        self.count(decided);
+        decided
+    }
+
+    /// The decision to refuse a request without its token, which is counted.
+    fn refused(&self, server: ServerId, refusal: Refusal) -> Decided {
+        let decided = Decided::without_token(Some(server), Outcome::Rejected(refusal.reason));
         self.count(decided);
         decided
     }

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::config::json::Json;
+use crate::credential::bearer::is_token;
 use crate::secret::Secret;
 use crate::time::Time;
 use crate::token::{Failure, FailureKind, Grant};
@@ -68,8 +69,7 @@ pub fn read(reply: &Reply<'_>, now: Time, secrets: &[Secret]) -> Result<Grant, F
 /// RFC 6749 §5.1. Parameters that are not known are ignored, a refresh token among them.
 fn grant(body: &Json) -> Result<Grant, &'static str> {
     let token = text(body, "access_token").ok_or("has no access_token")?;
-    // RFC 6750 §2.1 allows less, but such tokens are in use. A line break would be another header.
-    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if !is_token(token) {
         return Err("has an access_token that is not of visible ASCII characters");
     }
     let kind = text(body, "token_type").ok_or("has no token_type")?;
@@ -122,16 +122,17 @@ fn is_secret(text: &str, secrets: &[Secret]) -> bool {
 
 /// `text` with one space for what is white or a control character.
 fn one_line(text: &str) -> String {
-    let words = text.split(|letter: char| letter.is_whitespace() || letter.is_control());
-    words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+    words(text).collect::<Vec<_>>().join(" ")
 }
 
 /// `text` in one line, without long words, and not longer than is useful.
 fn printable(text: &str) -> String {
-    let words = text.split(|letter: char| letter.is_whitespace() || letter.is_control());
-    let words = words.filter(|word| !word.is_empty());
-    let words = words.map(|word| if word.chars().count() > LONGEST_WORD { "…" } else { word });
+    let words = words(text).map(|word| if word.chars().count() > LONGEST_WORD { "…" } else { word });
     words.collect::<Vec<_>>().join(" ").chars().take(LONGEST_DESCRIPTION).collect()
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|letter: char| letter.is_whitespace() || letter.is_control()).filter(|word| !word.is_empty())
 }
 
 /// RFC 9110 §10.2.3: seconds, or a date.

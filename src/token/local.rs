@@ -7,6 +7,7 @@ use std::rc::Rc;
 use super::host::{Event, Host};
 use super::record::Record;
 use super::waiting::{Refusal, Waiter};
+use crate::credential::bearer::authorization;
 use crate::oauth2::{Client, TokenKey};
 use crate::secret::Secret;
 use crate::time::Time;
@@ -140,7 +141,7 @@ impl Token {
 impl Held {
     /// `token` as it is sent.
     pub(super) fn new(token: &str, generation: u64, expires: Time) -> Self {
-        Self { authorization: Secret::new(format!("Bearer {token}")), generation, expires }
+        Self { authorization: authorization(token), generation, expires }
     }
 }
 

@@ -10,7 +10,7 @@ const ATTEMPTS: usize = 1000;
 
 /// Reads what lies at `key`. What cannot be read counts as nothing known.
 pub fn read<T: Message + Default>(host: &dyn Host, key: &str) -> T {
-    host.read(key).and_then(|(bytes, _)| T::decode(bytes.as_slice()).ok()).unwrap_or_default()
+    decode(host.read(key).map(|(bytes, _)| bytes))
 }
 
 /// Changes what lies at `key`. `change` says whether it changed anything, and may be called again with
@@ -18,7 +18,7 @@ pub fn read<T: Message + Default>(host: &dyn Host, key: &str) -> T {
 pub fn update<T: Message + Default>(host: &dyn Host, key: &str, mut change: impl FnMut(&mut T) -> bool) -> (T, bool) {
     for _ in 0..ATTEMPTS {
         let (bytes, version) = host.read(key).unzip();
-        let mut value = bytes.and_then(|bytes| T::decode(bytes.as_slice()).ok()).unwrap_or_default();
+        let mut value: T = decode(bytes);
         if !change(&mut value) {
             return (value, false);
         }
@@ -36,4 +36,8 @@ pub fn create<T: Message + Default>(host: &dyn Host, key: &str) {
     if host.read(key).is_none() {
         host.write(key, &T::default().encode_to_vec(), None);
     }
+}
+
+fn decode<T: Message + Default>(bytes: Option<Vec<u8>>) -> T {
+    bytes.and_then(|bytes| T::decode(bytes.as_slice()).ok()).unwrap_or_default()
 }

@@ -10,6 +10,7 @@ pub mod gateway;
 pub mod guard;
 pub mod mcp_client;
 pub mod mcp_server;
+mod node;
 pub mod oidc_provider;
 mod serve;
 pub mod signed_token;

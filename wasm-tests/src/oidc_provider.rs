@@ -3,8 +3,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
 use base64::Engine;
@@ -14,15 +12,9 @@ use http_body_util::Full;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper::{Request, StatusCode, Uri};
 use serde_json::Value;
-use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
-use tokio::time::timeout;
 
 use crate::client::{Protocol, send};
-
-/// It may take this long to start on a busy machine.
-const STARTUP: Duration = Duration::from_secs(30);
+use crate::node::NodeServer;
 
 /// How long a token lives unless a test says otherwise.
 const LIFETIME: Duration = Duration::from_secs(3600);
@@ -77,9 +69,7 @@ pub const RESOURCE_SERVER: SecretClient = SecretClient { id: "resource-server", 
 /// A running authorization server. It ends when this is dropped.
 #[derive(Debug)]
 pub struct OidcProvider {
-    /// Holds the server's standard input open: the server ends with it, even if this process is killed.
-    _process: Child,
-    files: TempDir,
+    node: NodeServer,
     address: SocketAddr,
     token_url: String,
     introspection_path: String,
@@ -101,39 +91,18 @@ impl OidcProvider {
     /// # Errors
     /// As [`OidcProvider::start`].
     pub async fn start_with_lifetime(lifetime: Duration) -> io::Result<Self> {
-        let folder = folder();
-        if !folder.join("node_modules/oidc-provider").is_dir() {
-            return Err(missing(&format!("there is no oidc-provider in {}", folder.display())));
-        }
-        let files = TempDir::new()?;
-        let mut process = Command::new("node")
-            .arg("server.mjs")
-            .arg(lifetime.as_secs().to_string())
-            .current_dir(folder)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(std::fs::File::create(files.path().join(LOG))?)
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::NotFound => missing("there is no program `node`"),
-                _ => error,
-            })?;
-        let mut line = String::new();
-        if let Some(output) = process.stdout.take() {
-            // Whatever goes wrong here, the line is not JSON and the log says why.
-            let _ = timeout(STARTUP, BufReader::new(output).read_line(&mut line)).await;
-        }
-        let ready: Value = serde_json::from_str(&line).unwrap_or_default();
+        let arguments = [lifetime.as_secs().to_string()];
+        let node = NodeServer::start("oidc-provider", "oidc-provider", "oidc", &arguments).await?;
+        let ready = node.ready();
         let text = |name: &str| ready.get(name).and_then(Value::as_str).map(str::to_owned);
         let address = text("issuer").and_then(|issuer| issuer.strip_prefix("http://")?.parse().ok());
         let introspection_path = text("introspection").and_then(|url| Some(url.parse::<Uri>().ok()?.path().to_owned()));
         let (Some(address), Some(token_url), Some(introspection_path), Some(keys)) =
             (address, text("token"), introspection_path, ready.get("keys").cloned())
         else {
-            return Err(io::Error::other(format!("oidc-provider did not get ready\n{}", read(files.path())?)));
+            return Err(node.not_ready());
         };
-        Ok(Self { _process: process, files, address, token_url, introspection_path, keys })
+        Ok(Self { node, address, token_url, introspection_path, keys })
     }
 
     /// Where it listens.
@@ -178,28 +147,6 @@ impl OidcProvider {
     /// # Errors
     /// If the file cannot be read.
     pub fn log(&self) -> io::Result<String> {
-        read(self.files.path())
+        self.node.log()
     }
-}
-
-impl Drop for OidcProvider {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("--- the log of oidc-provider\n{}", self.log().unwrap_or_default());
-        }
-    }
-}
-
-const LOG: &str = "log";
-
-fn read(folder: &Path) -> io::Result<String> {
-    std::fs::read_to_string(folder.join(LOG))
-}
-
-fn folder() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/oidc-provider"))
-}
-
-fn missing(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::NotFound, format!("{what}: run `make oidc`"))
 }

@@ -15,7 +15,7 @@ use crate::oauth2::Client;
 use crate::refusal::Reason;
 use crate::request::Headers;
 use crate::secret::Secret;
-use crate::token::{Token, TokenId, Tokens};
+use crate::token::{Lease, Token, Tokens};
 
 /// The credential of a server whose `auth` is at `path` in the configuration.
 pub fn credential(
@@ -54,27 +54,26 @@ struct Server {
 impl Server {
     fn token(&self, client: Client) -> FetchedToken {
         let token = Token::new(client, Rc::clone(&self.name), &self.host, &self.path);
-        let (id, token) = self.tokens.share(token);
-        FetchedToken { token, id, max_wait: self.max_wait, is_retried: self.is_retried }
+        FetchedToken { lease: self.tokens.share(token), max_wait: self.max_wait, is_retried: self.is_retried }
     }
 }
 
 /// The token of a client whose secrets are known.
 struct FetchedToken {
-    token: Rc<Token>,
-    id: TokenId,
+    lease: Lease,
     max_wait: Duration,
     is_retried: bool,
 }
 
 impl Credential for FetchedToken {
     fn apply(&self, request: &mut dyn Headers, _: Attributes<'_>) -> Result<Applied, Reason> {
-        let held = self.token.held();
+        let Lease { id, token } = &self.lease;
+        let held = token.held();
         let Some(held) = held.as_ref() else {
-            return Ok(Applied::Awaits(Awaited { id: self.id, max_wait: self.max_wait }));
+            return Ok(Applied::Awaits(Awaited { id: *id, max_wait: self.max_wait }));
         };
         request.set(AUTHORIZATION.as_str(), held.authorization.expose().as_bytes());
-        Ok(Applied::Injected(Some(SentToken { id: self.id, generation: held.generation })))
+        Ok(Applied::Injected(Some(SentToken { id: *id, generation: held.generation })))
     }
 
     fn header_names(&self) -> &[HeaderName] {

@@ -29,10 +29,23 @@ pub struct Token {
     pub(super) waiters: RefCell<Vec<Waiter>>,
     /// When to look at its record again.
     pub(super) look: Cell<Time>,
-    /// Whether its record has been looked at since it was made.
-    pub(super) is_loaded: Cell<bool>,
+    /// How many credentials want it.
+    pub(super) users: Cell<usize>,
+    pub(super) loaded: Cell<Loaded>,
     /// Whether it is to be fetched and there was no room at the gate.
     pub(super) is_at_gate: Cell<bool>,
+}
+
+/// Whether a token can be fetched and found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Loaded {
+    /// Nobody has asked for it yet.
+    #[default]
+    No,
+    /// Its record is there.
+    Yes,
+    /// It never will be: its client's private key cannot sign.
+    CannotSign,
 }
 
 /// A token in hand.
@@ -59,7 +72,8 @@ impl Token {
             held: RefCell::default(),
             waiters: RefCell::default(),
             look: Cell::default(),
-            is_loaded: Cell::default(),
+            users: Cell::default(),
+            loaded: Cell::default(),
             is_at_gate: Cell::default(),
         }
     }

@@ -18,7 +18,7 @@ mod waiting;
 pub use self::host::{Event, Host};
 pub use self::local::Token;
 pub use self::outcome::{Failure, FailureKind, Grant};
-pub use self::tokens::{TokenId, Tokens, Wait};
+pub use self::tokens::{Lease, TokenId, Tokens, Wait};
 pub use self::waiting::{Refusal, Waiter};
 
 #[cfg(test)]

@@ -7,4 +7,5 @@ mod process;
 mod record;
 mod refusals;
 mod replacement;
+mod rotation;
 mod token_server;

@@ -11,7 +11,7 @@ use log::{debug, warn};
 use super::backoff::part_of;
 use super::gate::Gate;
 use super::host::{Event, Host};
-use super::local::{Held, Token};
+use super::local::{Held, Loaded, Token};
 use super::outcome::{Failure, FailureKind, Grant};
 use super::record::{Dropped, Due, Record};
 use super::shared::{create, read, update};
@@ -41,7 +41,10 @@ pub enum Wait {
 /// The tokens of one configuration in one VM.
 #[derive(Debug, Default)]
 pub struct Tokens {
-    list: RefCell<Vec<Rc<Token>>>,
+    /// In the order of their ids.
+    list: RefCell<Vec<(TokenId, Rc<Token>)>>,
+    /// The id that the next one gets.
+    next_id: Cell<usize>,
     ids: RefCell<HashMap<String, TokenId>>,
     /// The fetches of this VM by the numbers of their calls.
     fetches: RefCell<HashMap<u32, Fetch>>,
@@ -52,9 +55,18 @@ pub struct Tokens {
     last_run: Cell<Time>,
 }
 
-/// A token's place in [`Tokens`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// What a token is called in [`Tokens`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TokenId(usize);
+
+/// The use of a token by a credential. A token that has none is given up, when nobody waits for it either.
+#[derive(Debug)]
+pub struct Lease {
+    /// Which token.
+    pub id: TokenId,
+    /// The token.
+    pub token: Rc<Token>,
+}
 
 /// A fetch under way.
 #[derive(Debug, Clone, Copy)]
@@ -66,16 +78,19 @@ struct Fetch {
 }
 
 impl Tokens {
-    /// The place for `token`; if another server wants the same, they share it.
-    pub fn share(&self, token: Token) -> (TokenId, Rc<Token>) {
+    /// The use of `token`; if another server wants the same, they share it.
+    pub fn share(&self, token: Token) -> Lease {
         let (mut ids, mut list) = (self.ids.borrow_mut(), self.list.borrow_mut());
-        if let Some((id, token)) = ids.get(token.key.as_str()).and_then(|id| Some((*id, list.get(id.0)?))) {
-            return (id, Rc::clone(token));
-        }
-        let (id, token) = (TokenId(list.len()), Rc::new(token));
-        ids.insert(token.key.as_str().to_owned(), id);
-        list.push(Rc::clone(&token));
-        (id, token)
+        let known = ids.get(token.key.as_str()).and_then(|id| Some((*id, find(&list, *id)?)));
+        let (id, token) = known.unwrap_or_else(|| {
+            let (id, token) = (TokenId(self.next_id.get()), Rc::new(token));
+            self.next_id.set(id.0 + 1);
+            ids.insert(token.key.as_str().to_owned(), id);
+            list.push((id, Rc::clone(&token)));
+            (id, token)
+        });
+        token.users.set(token.users.get() + 1);
+        Lease { id, token }
     }
 
     /// Makes ready while the configuration loads, before there are requests: takes in hand what other
@@ -86,7 +101,7 @@ impl Tokens {
     /// If a private key cannot sign: where in the configuration, and why.
     pub fn load(&self, host: &dyn Host) -> Result<(), String> {
         let list = self.all();
-        for token in &list {
+        for (_, token) in &list {
             self.load_one(token, host)?;
         }
         if !list.is_empty() {
@@ -108,7 +123,7 @@ impl Tokens {
         if token.held().is_none() {
             self.borrow_from_former_secret(token, now, host);
         }
-        token.is_loaded.set(true);
+        token.loaded.set(Loaded::Yes);
         Ok(())
     }
 
@@ -118,6 +133,7 @@ impl Tokens {
         if self.queue.get().is_none() {
             self.watch(host);
         }
+        self.give_up_unused(host);
         let now = host.now();
         // What was noted for later by a clock that was set back since might come much too late.
         let was_set_back = now < self.last_run.replace(now);
@@ -126,9 +142,9 @@ impl Tokens {
         let mut full_gates = HashSet::new();
         // What requests wait for comes before what may be wanted some day.
         for is_wanted in [true, false] {
-            for (index, token) in list.iter().enumerate().filter(|(_, token)| is_used(token)) {
+            for (id, token) in list.iter().filter(|(_, token)| token.loaded.get() == Loaded::Yes) {
                 if is_due(token) && token.is_wanted() == is_wanted {
-                    self.look(TokenId(index), token, &mut full_gates, host);
+                    self.look(*id, token, &mut full_gates, host);
                 }
             }
         }
@@ -159,10 +175,13 @@ impl Tokens {
     /// A request wants a token that is not in hand.
     pub fn wait(&self, id: TokenId, waiter: Waiter, host: &dyn Host) -> Wait {
         let Some(token) = self.get(id) else { return Wait::Refused(Reason::Internal.into()) };
-        if !token.is_loaded.get()
+        if token.loaded.get() == Loaded::No
             && let Err(why) = self.load_one(&token, host)
         {
             warn!("mcp-upstream-auth: {why}");
+            token.loaded.set(Loaded::CannotSign);
+        }
+        if token.loaded.get() == Loaded::CannotSign {
             return Wait::Refused(Reason::SecretInvalid.into());
         }
         let record: Record = read(host, &token.record());
@@ -228,18 +247,23 @@ impl Tokens {
             }
         }
         if let Some(queue) = self.queue.get() {
-            for token in self.all() {
+            for (_, token) in self.all() {
                 update(host, &token.record(), |record: &mut Record| record.unwatch(queue));
             }
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.list.borrow().len()
+    }
+
     fn get(&self, id: TokenId) -> Option<Rc<Token>> {
-        self.list.borrow().get(id.0).cloned()
+        find(&self.list.borrow(), id)
     }
 
     /// All of them, as there may be more by the time that something is done with the last.
-    fn all(&self) -> Vec<Rc<Token>> {
+    fn all(&self) -> Vec<(TokenId, Rc<Token>)> {
         self.list.borrow().clone()
     }
 
@@ -252,8 +276,23 @@ impl Tokens {
     fn watch(&self, host: &dyn Host) {
         let Some(queue) = host.make_queue() else { return };
         self.queue.set(Some(queue));
-        for token in self.all() {
+        for (_, token) in self.all() {
             update(host, &token.record(), |record: &mut Record| record.watch(queue));
+        }
+    }
+
+    /// Lets go of the tokens that no credential wants any more: their client's secret was replaced in the filter
+    /// state.
+    fn give_up_unused(&self, host: &dyn Host) {
+        let is_fetched = |id: &TokenId| self.fetches.borrow().values().any(|fetch| fetch.token == *id);
+        let unused =
+            |(id, token): &mut (TokenId, Rc<Token>)| token.users.get() == 0 && !token.is_wanted() && !is_fetched(id);
+        let unused: Vec<_> = self.list.borrow_mut().extract_if(.., unused).collect();
+        for (_, token) in unused {
+            self.ids.borrow_mut().remove(token.key.as_str());
+            if let Some(queue) = self.queue.get() {
+                update(host, &token.record(), |record: &mut Record| record.unwatch(queue));
+            }
         }
     }
 
@@ -272,6 +311,10 @@ impl Tokens {
         }
         let now = host.now();
         let mut record: Record = read(host, &token.record());
+        // Another VM may have put the record there anew at the moment when this one did.
+        if let Some(queue) = self.queue.get().filter(|queue| !record.watchers().contains(queue)) {
+            (record, _) = update(host, &token.record(), |record: &mut Record| record.watch(queue));
+        }
         // A token for once is for those who wait already: they need no other.
         token.hold(&record, now);
         token.serve(&record, now, host);
@@ -362,18 +405,23 @@ impl Tokens {
     }
 }
 
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.token.users.set(self.token.users.get().saturating_sub(1));
+    }
+}
+
+fn find(list: &[(TokenId, Rc<Token>)], id: TokenId) -> Option<Rc<Token>> {
+    let place = list.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+    list.get(place).map(|(_, token)| Rc::clone(token))
+}
+
 /// When to run next, unless something happens before.
-fn next_run(list: &[Rc<Token>], host: &dyn Host) -> Option<Duration> {
-    let (at_gate, others): (Vec<_>, Vec<_>) =
-        list.iter().filter(|token| is_used(token)).partition(|token| token.is_at_gate.get());
+fn next_run(list: &[(TokenId, Rc<Token>)], host: &dyn Host) -> Option<Duration> {
+    let loaded = list.iter().map(|(_, token)| token).filter(|token| token.loaded.get() == Loaded::Yes);
+    let (at_gate, others): (Vec<_>, Vec<_>) = loaded.partition(|token| token.is_at_gate.get());
     let next = others.iter().map(|token| token.look.get()).min().filter(|next| *next < Time::NEVER);
     let next = next.map(|next| next.since(host.now()));
     let poll = (!at_gate.is_empty()).then(|| GATE_IS_FULL + part_of(GATE_IS_FULL, host.random()));
     next.into_iter().chain(poll).min()
-}
-
-/// Whether a credential wants the token: [`Tokens`] has it, and a copy of the list. A token is left alone
-/// when its client's secret was replaced in the filter state.
-fn is_used(token: &Rc<Token>) -> bool {
-    Rc::strong_count(token) > 2
 }

@@ -16,7 +16,7 @@ use super::token_server::{Asked, Random, Script, What};
 use crate::oauth2::{LARGEST_BODY, Reply};
 use crate::refusal::Reason;
 use crate::time::Time;
-use crate::token::{FailureKind, Host, Refusal, Token, TokenId, Tokens, Wait, Waiter};
+use crate::token::{FailureKind, Host, Lease, Refusal, Token, TokenId, Tokens, Wait, Waiter};
 
 /// Ticks and messages come so much later at the most; whatever must be over by a time may take as long.
 pub const LATE: Duration = Duration::from_millis(3);
@@ -33,7 +33,7 @@ pub struct Process {
 /// One configuration in one VM.
 pub struct Vm {
     tokens: Tokens,
-    list: Vec<(TokenId, Rc<Token>)>,
+    pub list: RefCell<Vec<Lease>>,
     is_at_work: Cell<bool>,
     pub is_gone: Cell<bool>,
     /// It hears of nothing that others do.
@@ -85,6 +85,8 @@ impl Outcome {
 
 struct Waiting {
     vm: usize,
+    /// What it waits for.
+    token: Rc<Token>,
     deadline: Time,
 }
 
@@ -92,7 +94,8 @@ enum Happening {
     Message(Vec<u8>),
     Answer(u32, What),
     Request(usize),
-    GoesAway(usize, u32),
+    Secret(usize, &'static str),
+    GoesAway(TokenId, u32),
 }
 
 impl Process {
@@ -128,7 +131,8 @@ impl Process {
             let loaded = Tokens::default();
             let list = (0..tokens)
                 .map(|token| loaded.share(Token::new(client(token, secret), "s".into(), "h", "auth")))
-                .collect();
+                .collect::<Vec<_>>();
+            let list = RefCell::new(list);
             self.state.borrow_mut().ticks.push(None);
             let is_only_to_try = index == 0;
             let (is_at_work, is_gone, is_deaf) = (Cell::new(true), Cell::new(is_only_to_try), Cell::new(false));
@@ -150,7 +154,8 @@ impl Process {
     /// The token in hand, and its number.
     pub fn held(&self, vm: usize, token: usize) -> Option<(String, u64)> {
         let vm = self.vm(vm);
-        let held = vm.list[token].1.held();
+        let list = vm.list.borrow();
+        let held = list[token].token.held();
         held.as_ref()
             .map(|held| (held.authorization.expose().strip_prefix("Bearer ").unwrap().to_owned(), held.generation))
     }
@@ -166,18 +171,29 @@ impl Process {
         self.state.borrow_mut().schedule(Duration::from_millis(millis), vm, Happening::Request(token));
     }
 
+    /// Lets the first request with another secret in its filter state arrive so many milliseconds from now.
+    pub fn secret_in(&self, millis: u64, vm: usize, token: usize, secret: &'static str) {
+        self.state.borrow_mut().schedule(Duration::from_millis(millis), vm, Happening::Secret(token, secret));
+    }
+
+    /// How many tokens a VM has.
+    pub fn tokens(&self, vm: usize) -> usize {
+        self.vm(vm).tokens.len()
+    }
+
     /// Lets time pass.
     pub fn pass(&self, duration: Duration) {
         let until = self.now().after(duration);
         while self.step(until) {}
         self.state.borrow_mut().now = until;
+        self.check();
     }
 
     /// The upstream refuses a token.
     pub fn upstream_refuses(&self, vm: usize, token: usize, generation: u64) -> bool {
         let mut is_another_there = false;
         self.at_work(vm, |vm, host| {
-            is_another_there = vm.tokens.refused_by_upstream(vm.list[token].0, generation, host)
+            is_another_there = vm.tokens.refused_by_upstream(vm.list.borrow()[token].id, generation, host)
         });
         is_another_there
     }
@@ -257,9 +273,13 @@ impl Process {
             }
             Some(Happening::Answer(call, what)) => self.answer(at, call, &what, host),
             Some(Happening::Request(token)) => self.request(at, vm, token, host),
+            Some(Happening::Secret(token, secret)) => {
+                let lease = at.tokens.share(Token::new(client(token, secret), "s".into(), "h", "auth"));
+                at.list.borrow_mut()[token] = lease;
+            }
             Some(Happening::GoesAway(token, context)) => {
                 if self.state.borrow_mut().waiting.remove(&context).is_some() {
-                    at.tokens.forget(at.list[token].0, context, host);
+                    at.tokens.forget(token, context, host);
                 }
             }
         });
@@ -297,32 +317,35 @@ impl Process {
     }
 
     fn request(&self, at: &Vm, vm: usize, token: usize, host: &FakeHost<'_>) {
-        let (id, token_here) = &at.list[token];
-        if token_here.held().is_some() {
+        let (id, here) = {
+            let list = at.list.borrow();
+            (list[token].id, Rc::clone(&list[token].token))
+        };
+        if here.held().is_some() {
             return self.state.borrow_mut().note(vm, Outcome::AtOnce);
         }
         let since = host.now();
         let context = {
             let mut state = self.state.borrow_mut();
             state.contexts += 1;
-            let waiting = Waiting { vm, deadline: state.now.after(PATIENCE) };
+            let waiting = Waiting { vm, token: Rc::clone(&here), deadline: state.now.after(PATIENCE) };
             let context = state.contexts;
             state.waiting.insert(context, waiting);
             context
         };
         let deadline = since.after(PATIENCE);
         let waiter = Waiter { context, server: only_server(), decided: Rc::default(), since, deadline };
-        match at.tokens.wait(*id, waiter, host) {
+        match at.tokens.wait(id, waiter, host) {
             Wait::Parked => {
                 // Some clients do not wait for the answer.
                 let mut state = self.state.borrow_mut();
                 if state.random.percent(5) {
                     let after = Duration::from_millis(state.random.up_to(1000));
-                    state.schedule(after, vm, Happening::GoesAway(token, context));
+                    state.schedule(after, vm, Happening::GoesAway(id, context));
                 }
             }
             Wait::Ready => {
-                assert!(token_here.held().is_some(), "ready, and has no token");
+                assert!(here.held().is_some(), "ready, and has no token");
                 self.state.borrow_mut().end(context, Outcome::AtOnce);
             }
             Wait::Refused(refusal) => self.state.borrow_mut().end(context, Outcome::Refused(refusal)),
@@ -341,8 +364,8 @@ impl Process {
         for vm in self.living() {
             let vm = self.vm(vm);
             // With many tokens this would be most of the work; a few are enough then.
-            for (_, token) in vm.list.iter().take(8) {
-                let held = token.held();
+            for lease in vm.list.borrow().iter().take(8) {
+                let held = lease.token.held();
                 let Some(held) = held.as_ref() else { continue };
                 let token = held.authorization.expose().strip_prefix("Bearer ").unwrap();
                 assert!(state.now <= state.issued[token].after(LATE * 2), "a token is in hand after it expired");

@@ -102,10 +102,10 @@ impl Host for FakeHost<'_> {
     }
 
     fn settle(&self, waiter: &Waiter, outcome: Result<(), Refusal>) {
-        let vm = self.process.vm(self.vm);
         let mut state = self.process.state.borrow_mut();
         if outcome.is_ok() {
-            assert!(vm.list.iter().any(|(_, token)| token.held().is_some()), "a request goes on without a token");
+            let token = &state.waiting[&waiter.context].token;
+            assert!(token.held().is_some(), "a request goes on without a token");
         }
         state.end(waiter.context, outcome.map_or_else(Outcome::Refused, |()| Outcome::AfterWaiting));
     }

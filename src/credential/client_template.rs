@@ -6,9 +6,8 @@ use super::Attributes;
 use super::secret_source::{FilterState, SecretSource};
 use crate::config::error::Rule;
 use crate::config::rules::text;
-use crate::oauth2::{Assertion, Client, ClientAuth, Endpoint, PrivateKey, SigningKey};
+use crate::oauth2::{Assertion, Client, ClientAuth, Endpoint, Parameter, PrivateKey, SigningKey};
 use crate::refusal::Reason;
-use crate::secret::Secret;
 
 /// A [`Client`] but for its secrets.
 pub struct ClientTemplate {
@@ -74,9 +73,11 @@ impl ClientTemplate {
             }
             AuthTemplate::None => ClientAuth::None,
         };
-        let parameter =
-            |(name, source): &(String, SecretSource)| Ok((name.clone(), source.secret(attributes, |_| Ok(()))?));
-        let parameters: Vec<(String, Secret)> = self.parameters.iter().map(parameter).collect::<Result<_, _>>()?;
+        let parameter = |(name, source): &(String, SecretSource)| {
+            let value = source.secret(attributes, |_| Ok(()))?;
+            Ok(Parameter { name: name.clone(), value, is_watched: source.filter_state().is_some() })
+        };
+        let parameters = self.parameters.iter().map(parameter).collect::<Result<_, _>>()?;
         Ok(Client { endpoint: self.endpoint.clone(), id: self.id.clone(), auth, parameters, timeout: self.timeout })
     }
 }

@@ -8,7 +8,6 @@ mod basic;
 pub mod bearer;
 mod client_template;
 mod fetched_token;
-mod fixed_headers;
 mod headers;
 mod none;
 mod oauth2;
@@ -45,7 +44,7 @@ pub trait Credential {
     /// from `attributes` costs every request.
     ///
     /// # Errors
-    /// The reason to refuse the request, which is then unchanged.
+    /// The reason to refuse the request, which then goes no further.
     fn apply(&self, request: &mut dyn Headers, attributes: Attributes<'_>) -> Result<Applied, Reason>;
 
     /// The headers that applying it sets, which then need not be removed first.

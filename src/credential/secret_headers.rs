@@ -3,7 +3,6 @@
 
 use http::HeaderName;
 
-use super::fixed_headers::FixedHeaders;
 use super::secret_source::{FilterState, SecretSource};
 use super::{Applied, Attributes, Credential};
 use crate::config::error::{Checks, Rule};
@@ -48,16 +47,16 @@ impl SecretHeader {
 
 /// The credential that these headers make; no name is given twice.
 pub fn credential(headers: Vec<SecretHeader>) -> Box<dyn Credential> {
-    let (names, values): (Vec<_>, Vec<_>) =
+    let (names, values) =
         headers.into_iter().map(|header| (header.name, Value::new(header.form, header.source))).unzip();
-    if values.iter().all(|value| matches!(value, Value::Fixed(_))) {
-        let values = values.into_iter().filter_map(|value| match value {
-            Value::Fixed(value) => Some(value),
-            Value::Read(..) => None,
-        });
-        return Box::new(FixedHeaders::several(names.into_iter().zip(values).collect()));
-    }
-    Box::new(ReadHeaders { names, values })
+    Box::new(SecretHeaders { names, values })
+}
+
+/// Headers that replace the caller's of their names.
+struct SecretHeaders {
+    names: Vec<HeaderName>,
+    /// The value of each name, in the same order.
+    values: Vec<Value>,
 }
 
 enum Value {
@@ -74,29 +73,15 @@ impl Value {
     }
 }
 
-/// Headers of which at least one has its secret from the request's filter state.
-struct ReadHeaders {
-    names: Vec<HeaderName>,
-    /// The value of each name, in the same order.
-    values: Vec<Value>,
-}
-
-impl Credential for ReadHeaders {
+impl Credential for SecretHeaders {
     fn apply(&self, request: &mut dyn Headers, attributes: Attributes<'_>) -> Result<Applied, Reason> {
-        let read: Vec<Option<Secret>> = self
-            .values
-            .iter()
-            .map(|value| match value {
-                Value::Fixed(_) => Ok(None),
+        for (name, value) in self.names.iter().zip(&self.values) {
+            match value {
+                Value::Fixed(value) => request.set(name.as_str(), value.expose().as_bytes()),
                 Value::Read(form, state) => {
                     let secret = state.read(attributes, |secret| form.check(secret))?;
-                    Ok(Some(form.value(&secret)))
+                    request.set(name.as_str(), form.value(&secret).expose().as_bytes());
                 }
-            })
-            .collect::<Result<_, _>>()?;
-        for ((name, value), read) in self.names.iter().zip(&self.values).zip(&read) {
-            if let (Some(value), _) | (None, Value::Fixed(value)) = (read.as_ref(), value) {
-                request.set(name.as_str(), value.expose().as_bytes());
             }
         }
         Ok(Applied::Injected(None))

@@ -77,7 +77,8 @@ impl FilterState {
         let value = attributes(&["filter_state", &self.from_filter_state]).ok_or(Reason::SecretMissing)?;
         let secret = String::from_utf8(value).map(Secret::new).map_err(|_| Reason::SecretInvalid)?;
         let secret = Secret::new(secret.expose().trim_end_matches(['\r', '\n']).to_owned());
-        if secret.expose().is_empty() {
+        // Where Envoy's formatter finds nothing it writes `-`, unless `omit_empty_values` is set.
+        if matches!(secret.expose(), "" | "-") {
             return Err(Reason::SecretMissing);
         }
         rule(secret.expose()).map_err(|_| Reason::SecretInvalid)?;

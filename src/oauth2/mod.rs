@@ -47,9 +47,20 @@ pub struct Client {
     /// How it proves that it is that client.
     pub auth: ClientAuth,
     /// What it asks for, beside the grant: scope, audience, resource, and whatever the server wants.
-    pub parameters: Vec<(String, Secret)>,
+    pub parameters: Vec<Parameter>,
     /// How long an answer may take.
     pub timeout: Duration,
+}
+
+/// A parameter of the token request.
+#[derive(Debug)]
+pub struct Parameter {
+    /// What it is called.
+    pub name: String,
+    /// What it is.
+    pub value: Secret,
+    /// Whether that may change while the configuration stays, as a secret does that Envoy watches.
+    pub is_watched: bool,
 }
 
 /// A request to a token server, as it goes on the wire.
@@ -80,7 +91,7 @@ impl Client {
         // A private key that does not sign: only a new configuration helps.
         let cannot_sign = |why| Failure::new(FailureKind::Refused, format!("the private key cannot sign: {why}"));
         self.auth.add_to(&mut form, &self.id, now, random, sign).map_err(cannot_sign)?;
-        for (name, value) in &self.parameters {
+        for Parameter { name, value, .. } in &self.parameters {
             form.append_pair(name, value.expose());
         }
         let mut headers = vec![
@@ -107,7 +118,7 @@ impl Client {
     /// If it is no token to be used.
     pub fn read(&self, reply: &Reply<'_>, now: Time) -> Result<Grant, Failure> {
         let mut secrets = self.auth.secrets(&self.id);
-        for (name, value) in &self.parameters {
+        for Parameter { name, value, .. } in &self.parameters {
             let is_known = ["scope", "audience", "resource"].contains(&name.as_str());
             if !is_known && value.expose().len() >= 8 {
                 secrets.push(Secret::new(value.expose().to_owned()));
@@ -122,7 +133,7 @@ impl Client {
         let secrets = self.auth.secrets(&self.id);
         let mut fields = self.auth.identity().to_vec();
         fields.extend(secrets.iter().map(Secret::expose));
-        fields.extend(self.fields());
+        fields.extend(self.fields(|_| true));
         TokenKey::of(&fields)
     }
 
@@ -130,7 +141,7 @@ impl Client {
     /// secret was replaced. It goes to nobody else, who might not know the secret.
     pub fn lineage(&self, server: [&str; 2]) -> TokenKey {
         let mut fields = server.to_vec();
-        fields.extend(self.fields());
+        fields.extend(self.fields(|parameter| !parameter.is_watched));
         TokenKey::of(&fields)
     }
 
@@ -142,10 +153,11 @@ impl Client {
         self.auth.check_key(sign)
     }
 
-    fn fields(&self) -> Vec<&str> {
+    fn fields(&self, choose: impl Fn(&&Parameter) -> bool) -> Vec<&str> {
         let Endpoint { cluster, scheme, authority, path } = &self.endpoint;
         let mut fields = vec![scheme, cluster.as_str(), authority, path, &self.id];
-        fields.extend(self.parameters.iter().flat_map(|(name, value)| [name.as_str(), value.expose()]));
+        let parameters = self.parameters.iter().filter(choose);
+        fields.extend(parameters.flat_map(|parameter| [parameter.name.as_str(), parameter.value.expose()]));
         fields
     }
 }

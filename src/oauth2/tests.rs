@@ -12,7 +12,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{Client, ClientAuth, Endpoint};
+use super::{Client, ClientAuth, Endpoint, Parameter};
 use crate::secret::Secret;
 
 /// An RSA key that was made for these tests, and nothing else was ever signed with.
@@ -62,8 +62,8 @@ fn client(auth: ClientAuth) -> Client {
     Client { endpoint, id: "client".to_owned(), auth, parameters: Vec::new(), timeout: Duration::from_secs(5) }
 }
 
-fn parameter(name: &str, value: &str) -> (String, Secret) {
-    (name.to_owned(), secret(value))
+fn parameter(name: &str, value: &str) -> Parameter {
+    Parameter { name: name.to_owned(), value: secret(value), is_watched: false }
 }
 
 /// Nothing here is to be signed.

@@ -56,6 +56,8 @@ fn a_secret_that_is_missing_or_cannot_be_one_refuses_the_request() {
         (&bearer, None, None, Reason::SecretMissing),
         (&bearer, Some(&b""[..]), None, Reason::SecretMissing),
         (&bearer, Some(b"\n"), None, Reason::SecretMissing),
+        (&bearer, Some(b"-"), None, Reason::SecretMissing),
+        (&oauth2, Some(b"-"), None, Reason::SecretMissing),
         (&bearer, Some(b"a b"), None, Reason::SecretInvalid),
         (&bearer, Some(b"a\r\nx: y"), None, Reason::SecretInvalid),
         (&bearer, Some(b"\xff"), None, Reason::SecretInvalid),

@@ -1,7 +1,7 @@
 //! Which clients share a token.
 
 use super::{RSA_KEY, client, parameter, secret};
-use crate::oauth2::{Assertion, Client, ClientAuth, PrivateKey, SigningKey};
+use crate::oauth2::{Assertion, Client, ClientAuth, Parameter, PrivateKey, SigningKey};
 
 const SERVER: [&str; 2] = ["server", "host"];
 
@@ -105,6 +105,16 @@ fn the_lineage_is_the_same_whatever_the_secret_and_the_method() {
             assert_ne!(client.lineage(SERVER), client_too.lineage(SERVER), "{one} and {other}");
         }
     }
+}
+
+/// As a secret among `extraParams` is.
+#[test]
+fn a_parameter_that_envoy_watches_changes_the_key_but_not_the_lineage() {
+    let watching = |value: &str| {
+        with(|client| client.parameters.push(Parameter { is_watched: true, ..parameter("assertion", value) }))
+    };
+    assert_ne!(watching("first").key(), watching("second").key());
+    assert_eq!(watching("first").lineage(SERVER), watching("second").lineage(SERVER));
 }
 
 #[test]

@@ -44,11 +44,11 @@ build: rust ## build the module: dist/mcp_upstream_auth.wasm
 	for sources in "$(CARGO_HOME)"/registry/src/*; do flags="$$flags$$separator--remap-path-prefix=$$sources=registry"; done; \
 	CARGO_ENCODED_RUSTFLAGS="$$flags" \
 		cargo build --release --locked --target-dir $(TARGET_DIR) --target $(TARGET) --package mcp-upstream-auth
-	@mkdir -p dist && cp $(BUILT) $(MODULE)
+	@mkdir -p dist && cargo run --quiet --locked --target-dir $(TARGET_DIR) --package packaging --bin trim -- $(BUILT) $(MODULE)
 	@echo "$(MODULE): $$(wc -c < $(MODULE)) bytes"
 
 image: build ## write the module as an OCI image: dist/mcp_upstream_auth.oci.tar
-	@cargo run --quiet --locked --target-dir $(TARGET_DIR) --package wasm-tests --bin image -- $(MODULE) $(IMAGE)
+	@cargo run --quiet --locked --target-dir $(TARGET_DIR) --package packaging --bin image -- $(MODULE) $(IMAGE)
 
 # The copy has other paths of everything that a path could come from: sources, target folder, cargo's home.
 reproducible: image ## build module and image again from a copy elsewhere, and compare

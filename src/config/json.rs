@@ -142,7 +142,8 @@ impl<'de> Visitor<'de> for TreeVisitor {
     }
 }
 
-/// Reading typed values out of the tree.
+/// Reading typed values out of the tree. What asks for a map or a list is not offered the rest, as the code for
+/// each offer is in the module.
 impl<'de> Deserializer<'de> for Json {
     type Error = ConfigError;
 
@@ -176,14 +177,14 @@ impl<'de> Deserializer<'de> for Json {
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ConfigError> {
         match self {
-            Self::Object(_) => self.deserialize_any(visitor),
+            Self::Object(entries) => visitor.visit_map(Entries { rest: entries.into_iter(), current: None }),
             _ => Err(ConfigError::here("must be an object")),
         }
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ConfigError> {
         match self {
-            Self::Array(_) => self.deserialize_any(visitor),
+            Self::Array(elements) => visitor.visit_seq(Elements(elements.into_iter().enumerate())),
             _ => Err(ConfigError::here("must be a list")),
         }
     }

@@ -74,12 +74,14 @@ impl Context for Root {
             with_reply(headers, body_size, |reply| plugin.filter.tokens().answered(call, reply, &plugin.envoy()));
         }
     }
+}
 
-    fn on_done(&mut self) -> bool {
+/// Envoy is done with it. There is `on_done` as well, but a call that is left out costs no request anything.
+impl Drop for Root {
+    fn drop(&mut self) {
         if let Some(plugin) = &self.plugin {
             plugin.filter.tokens().stop(&plugin.envoy());
         }
-        true
     }
 }
 
@@ -135,14 +137,16 @@ impl RootContext for Root {
     }
 }
 
-impl Context for Stream {
-    fn on_done(&mut self) -> bool {
+impl Context for Stream {}
+
+/// Envoy is done with it.
+impl Drop for Stream {
+    fn drop(&mut self) {
         if let (Some(plugin), Progress::Waiting(_, token, decided)) = (&self.plugin, &self.progress)
             && decided.get().is_none()
         {
             plugin.filter.tokens().forget(*token, self.id, &plugin.envoy());
         }
-        true
     }
 }
 

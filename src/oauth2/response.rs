@@ -90,10 +90,13 @@ fn text<'a>(body: &'a Json, name: &str) -> Option<&'a str> {
 fn lifetime(expires_in: Option<&Json>) -> Duration {
     let seconds = match expires_in {
         Some(Json::Number(number)) => Some(*number),
-        Some(Json::String(text)) => text.trim().parse().ok(),
+        Some(Json::String(text)) => match Json::parse(text.as_bytes()) {
+            Ok(Json::Number(number)) => Some(number),
+            _ => None,
+        },
         _ => None,
     };
-    let Some(seconds) = seconds.filter(|seconds| !seconds.is_nan()) else { return LIFETIME_IF_NOT_SAID };
+    let Some(seconds) = seconds else { return LIFETIME_IF_NOT_SAID };
     Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX)
 }
 

@@ -1,4 +1,10 @@
 //! `make image`: the archive, read back as an OCI client reads it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that meets what it does not expect has failed"
+)]
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -6,10 +12,10 @@ use std::path::Path;
 use std::process::Command;
 
 use flate2::read::GzDecoder;
+use packaging::module;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
-use wasm_tests::module;
 
 /// Writes an image of the file at `module`; gives the archive and what was printed.
 fn image_of(module: &Path) -> (Vec<u8>, String) {

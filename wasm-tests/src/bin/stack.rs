@@ -23,7 +23,7 @@ use wasm_tests::mcp_server::{Demand, McpServer};
 use wasm_tests::signed_token::SigningKey;
 use wasm_tests::token_server::{Behaviour, TokenServer};
 
-const USAGE: &str = "stack mcp-server | token-server | health PORT | sessions | load SECONDS | granted";
+const USAGE: &str = "stack mcp-server | token-server | health PORT | sessions | load SECONDS | fetches OUTCOME";
 
 /// The host whose demand the health check does not meet.
 const STATIC_HOST: &str = "github-mcp.example";
@@ -49,7 +49,7 @@ async fn main() -> ExitCode {
         ["health", port] => health(port).await,
         ["sessions"] => sessions().await,
         ["load", seconds] => load(seconds).await,
-        ["granted"] => print_granted().await,
+        ["fetches", outcome] => print_fetches(outcome).await,
         _ => Err(format!("usage: {USAGE}").into()),
     };
     match outcome {
@@ -143,11 +143,11 @@ async fn call() -> Result<(), Failure> {
     Err(format!("{} {body}", reply.status).into())
 }
 
-/// How many tokens the gateway was granted.
-async fn print_granted() -> Result<(), Failure> {
-    const COUNTER: &str = "wasmcustom.mcp_upstream_auth.token_fetches.outcome.granted.server.fetched: ";
+/// How many of the gateway's token requests ended like this: `granted`, `unavailable` and so on.
+async fn print_fetches(outcome: &str) -> Result<(), Failure> {
+    let counter = format!("wasmcustom.mcp_upstream_auth.token_fetches.outcome.{outcome}.server.fetched: ");
     let stats = get(demo::ADMIN, "/stats?filter=token_fetches").await?;
-    println!("{}", stats.lines().find_map(|line| line.strip_prefix(COUNTER)).unwrap_or("0"));
+    println!("{}", stats.lines().find_map(|line| line.strip_prefix(&counter)).unwrap_or("0"));
     Ok(())
 }
 

@@ -7,8 +7,10 @@ use istio_api_rs::networking::v1::gateway::Gateway as IstioGateway;
 use istio_api_rs::networking::v1::service_entry::ServiceEntry;
 use istio_api_rs::networking::v1::virtual_service::VirtualService;
 use istio_api_rs::networking::v1alpha3::envoy_filter::EnvoyFilter;
+use istio_api_rs::security::v1::authorization_policy::AuthorizationPolicy;
+use istio_api_rs::security::v1::request_authentication::RequestAuthentication;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Secret, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{Service, ServiceAccount};
 use serde_json::{Value, json};
 use wasm_tests::client::{Protocol, send_raw};
 use wasm_tests::envoy::Options;
@@ -18,7 +20,7 @@ use wasm_tests::token_server::TokenServer;
 use wasm_tests::upstream::{ID, Seen, Upstream};
 
 use crate::fixture::{Fixture, new_id, run, running};
-use crate::manifests::{Manifests, assert_is};
+use crate::manifests::{Manifests, assert_is, is_sha256};
 
 const GATEWAY: &str = "envoy/istio/gateway.yaml";
 const SIDECAR: &str = "envoy/istio/sidecar.yaml";
@@ -28,7 +30,6 @@ const UPSTREAM_FILTER: &str = "envoy/istio/upstream-filter.yaml";
 fn every_manifest_is_of_istios_types_and_of_no_other_field() {
     for document in [GATEWAY, SIDECAR, UPSTREAM_FILTER].iter().flat_map(|path| Manifests::read(path).all().to_vec()) {
         match document["kind"].as_str().unwrap() {
-            "Secret" => assert_is::<Secret>(&document),
             "Service" => assert_is::<Service>(&document),
             "ServiceAccount" => assert_is::<ServiceAccount>(&document),
             "Deployment" => assert_is::<Deployment>(&document),
@@ -36,11 +37,69 @@ fn every_manifest_is_of_istios_types_and_of_no_other_field() {
             "DestinationRule" => assert_is::<DestinationRule>(&document),
             "Gateway" => assert_is::<IstioGateway>(&document),
             "VirtualService" => assert_is::<VirtualService>(&document),
+            "RequestAuthentication" => assert_is::<RequestAuthentication>(&document),
+            "AuthorizationPolicy" => assert_is::<AuthorizationPolicy>(&document),
             "WasmPlugin" => assert_is::<WasmPlugin>(&document),
             "EnvoyFilter" => assert_is::<EnvoyFilter>(&document),
             kind => panic!("{kind}"),
         }
     }
+}
+
+#[test]
+fn the_gateway_serves_callers_with_a_jwt_alone_and_no_route_is_there_before_that() {
+    let manifests = Manifests::read(GATEWAY);
+    assert_eq!(manifests.named("Service", "mcp-gateway")["spec"]["type"], "ClusterIP");
+    let authentication = &manifests.named("RequestAuthentication", "mcp")["spec"];
+    let [rule] = authentication["jwtRules"].as_array().unwrap().as_slice() else { panic!("{authentication}") };
+    for key in ["issuer", "jwksUri", "audiences"] {
+        assert!(!rule[key].is_null(), "{key}");
+    }
+    assert_eq!(rule["fromHeaders"], json!([{"name": "Authorization", "prefix": "Bearer "}]));
+    let authorization = &manifests.named("AuthorizationPolicy", "mcp")["spec"];
+    assert_eq!(authorization["action"], "ALLOW");
+    assert_eq!(
+        authorization["rules"],
+        json!([{
+            "from": [{"source": {"requestPrincipals": ["*"]}}],
+            "to": [{"operation": {"methods": ["GET", "POST", "DELETE"]}}],
+        }])
+    );
+    let before = ["RequestAuthentication", "AuthorizationPolicy", "WasmPlugin", "EnvoyFilter"];
+    manifests.assert_order(&before, &["Gateway", "VirtualService"]);
+}
+
+#[test]
+fn a_plugin_fails_closed_and_stands_behind_all_others() {
+    for (path, matching) in [(GATEWAY, Value::Null), (SIDECAR, json!([{"mode": "CLIENT", "ports": [{"number": 80}]}]))]
+    {
+        let manifests = Manifests::read(path);
+        let spec = &manifests.named("WasmPlugin", "mcp-upstream-auth")["spec"];
+        assert_eq!(spec["failStrategy"], "FAIL_RELOAD", "{path}");
+        assert_eq!(spec["phase"], "UNSPECIFIED_PHASE", "{path}");
+        assert_eq!(spec["priority"], -1000, "{path}");
+        assert_eq!(spec["match"], matching, "{path}");
+        assert!(is_sha256(&spec["sha256"]), "{path}");
+    }
+    for (name, patch) in patches(&Manifests::read(UPSTREAM_FILTER)) {
+        let options =
+            &patch["typed_extension_protocol_options"]["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"];
+        assert_eq!(options["http_filters"][0]["typed_config"]["config"]["failure_policy"], "FAIL_RELOAD", "{name}");
+    }
+}
+
+#[test]
+fn the_upstream_filters_are_there_before_the_plugin_goes() {
+    assert_eq!(
+        Manifests::read(UPSTREAM_FILTER).commands(),
+        [
+            "kubectl -n mcp-gateway create configmap mcp-upstream-auth --from-file=plugin.wasm=dist/mcp_upstream_auth.wasm",
+            "kubectl -n mcp-gateway rollout restart deployment mcp-gateway",
+            "kubectl -n mcp-gateway rollout status deployment mcp-gateway",
+            "kubectl apply -f envoy/istio/upstream-filter.yaml",
+            "kubectl -n mcp-gateway delete wasmplugin mcp-upstream-auth",
+        ]
+    );
 }
 
 /// The names of the clusters that Istio makes of the ServiceEntries.
@@ -112,7 +171,9 @@ fn a_workload_selector_matches_the_pods_that_have_the_secrets() {
         let (manifests, with_pods) = (Manifests::read(path), Manifests::read(with_pods));
         let deployment = with_pods.of_kind("Deployment").next().unwrap();
         let labels = deployment["spec"]["template"]["metadata"]["labels"].as_object().unwrap();
-        let plugins = manifests.of_kind("WasmPlugin").map(|plugin| &plugin["spec"]["selector"]["matchLabels"]);
+        let with_selector = ["WasmPlugin", "RequestAuthentication", "AuthorizationPolicy"];
+        let plugins = with_selector.iter().flat_map(|kind| manifests.of_kind(kind));
+        let plugins = plugins.map(|plugin| &plugin["spec"]["selector"]["matchLabels"]);
         let filters = manifests.of_kind("EnvoyFilter").map(|filter| &filter["spec"]["workloadSelector"]["labels"]);
         let selectors: Vec<_> = plugins.chain(filters).collect();
         assert!(!selectors.is_empty(), "{path}");
@@ -133,7 +194,8 @@ fn cluster_of(destination: &Value) -> String {
     format!("outbound|{}||{}", destination["port"]["number"], destination["host"].as_str().unwrap())
 }
 
-/// The routes that Istio makes of a VirtualService.
+/// The routes that Istio makes of a VirtualService: none behind one that takes everything
+/// (`BuildHTTPRoutesForVirtualService`), and with no timeout where none is set.
 fn routes(service: &Value) -> Vec<Value> {
     let route = |http: &Value| {
         let condition = &http["match"][0];
@@ -145,12 +207,19 @@ fn routes(service: &Value) -> Vec<Value> {
             return json!({"match": matching, "direct_response": http["directResponse"]});
         }
         let mut action = json!({"cluster": cluster_of(&http["route"][0]["destination"]), "timeout": "0s"});
+        if let Some(timeout) = http.get("timeout") {
+            action["timeout"] = timeout.clone();
+        }
         if let Some(rewrite) = http["rewrite"]["uri"].as_str() {
             action["prefix_rewrite"] = json!(rewrite);
         }
         json!({"match": matching, "route": action})
     };
-    service["spec"]["http"].as_array().unwrap().iter().map(route).collect()
+    let mut routes: Vec<Value> = service["spec"]["http"].as_array().unwrap().iter().map(route).collect();
+    if let Some(last) = routes.iter().position(|route| route["match"] == json!({"prefix": "/"})) {
+        routes.truncate(last + 1);
+    }
+    routes
 }
 
 /// The filter that Istio makes of a WasmPlugin (pilot/pkg/model/extensions.go): the configuration is JSON in a string,
@@ -171,9 +240,13 @@ fn filter_of(plugin: &Value) -> Value {
         plugin["metadata"]["namespace"].as_str().unwrap(),
         plugin["metadata"]["name"].as_str().unwrap()
     );
+    let failure_policy = match spec["failStrategy"].as_str().unwrap() {
+        "FAIL_CLOSE" => "FAIL_CLOSED",
+        same => same,
+    };
     let wasm = json!({"config": {
         "name": name,
-        "failure_policy": spec["failStrategy"],
+        "failure_policy": failure_policy,
         "vm_config": {
             "runtime": "envoy.wasm.runtime.v8",
             "code": {"local": {"filename": module()}},
@@ -210,7 +283,7 @@ fn merge(target: &mut Value, patch: &Value) {
 }
 
 /// What the container `istio-proxy` has in its environment.
-fn environment(manifests: &Manifests) -> Vec<(&str, &str)> {
+fn environment(manifests: &Manifests) -> Vec<(&'static str, &'static str)> {
     let pod = &manifests.of_kind("Deployment").next().unwrap()["spec"]["template"]["spec"];
     let mut containers = pod["containers"].as_array().unwrap().iter();
     manifests.environment(&containers.find(|container| container["name"] == "istio-proxy").unwrap()["env"])
@@ -268,8 +341,8 @@ impl Proxy {
         assert_eq!(asked.len(), 1);
         assert_eq!(asked[0].head.authority, "auth.example.com");
         assert_eq!(asked[0].head.path_and_query, "/oauth/token");
-        // odock-mcp-client:change-me-secret
-        assert_eq!(asked[0].head.header("authorization"), ["Basic b2RvY2stbWNwLWNsaWVudDpjaGFuZ2UtbWUtc2VjcmV0"]);
+        // odock-mcp-client:test-secret
+        assert_eq!(asked[0].head.header("authorization"), ["Basic b2RvY2stbWNwLWNsaWVudDp0ZXN0LXNlY3JldA=="]);
         assert_eq!(asked[0].parameter("resource"), ["https://tools.example.com/mcp"]);
     }
 }
@@ -299,14 +372,14 @@ fn the_gateways_plugin_gives_each_server_its_credential() {
     run(async {
         let manifests = Manifests::read(GATEWAY);
         let proxy = Proxy::start(&manifests, |clusters| gateway_with_plugin(&manifests, clusters)).await;
-        proxy.assert_injects("any.example", "/github/mcp", "mcp.example.com", "Bearer change-me-token").await;
+        proxy.assert_injects("any.example", "/github/mcp", "mcp.example.com", "Bearer test-token").await;
         proxy.assert_injects("any.example", "/tools/mcp", "tools.example.com", "Bearer token-1").await;
         proxy.assert_asked_once();
         let (_, seen) = proxy.send("POST", "any.example", "/github/mcp").await;
         assert!(seen[0].head.header("x_api_key").is_empty(), "the EnvoyFilter drops it");
         let (answer, seen) = proxy.send("TRACE", "any.example", "/github/mcp").await;
         assert!(answer.starts_with("HTTP/1.1 503 ") && seen.is_empty(), "{answer}");
-        // Nobody reaches the token server by the route that only names its cluster.
+        // Nobody reaches the token server by the VirtualService that only names its cluster.
         let (answer, _) = proxy.send("POST", "token-server.invalid", "/oauth/token").await;
         assert!(answer.contains("unknown_server"), "{answer}");
         proxy.assert_asked_once();
@@ -330,7 +403,7 @@ fn a_gateway_that_drops_the_token_servers_cluster_says_so() {
         .await;
         let (answer, seen) = proxy.send("POST", "any.example", "/tools/mcp").await;
         assert!(answer.contains("token_cluster_unknown") && seen.is_empty(), "{answer}");
-        proxy.assert_injects("any.example", "/github/mcp", "mcp.example.com", "Bearer change-me-token").await;
+        proxy.assert_injects("any.example", "/github/mcp", "mcp.example.com", "Bearer test-token").await;
     });
 }
 
@@ -341,52 +414,92 @@ fn the_sidecars_plugin_gives_each_server_its_credential_and_leaves_others_alone(
         let other = "outbound|80||other.agents.svc.cluster.local";
         let proxy = Proxy::start(&manifests, |clusters| {
             // A sidecar has a virtual host for each service, which knows no other host.
-            let host = |name: &str, cluster: &str| {
-                json!({"name": name, "domains": [name, format!("{name}:80")], "routes": [
-                    {"match": {"prefix": "/"}, "route": {"cluster": cluster, "timeout": "0s"}},
-                ]})
+            let host = |name: &str, routes: Vec<Value>| {
+                json!({"name": name, "domains": [name, format!("{name}:80")], "routes": routes})
             };
+            let hosts = manifests.of_kind("VirtualService").map(|service| {
+                assert_eq!(service["spec"].get("gateways"), None, "it is for sidecars");
+                let [name] = service["spec"]["hosts"].as_array().unwrap().as_slice() else { panic!("{service}") };
+                host(name.as_str().unwrap(), routes(service))
+            });
             let mut other_cluster = clusters[0].clone();
             other_cluster["name"] = json!(other);
+            let other_route = json!({"match": {"prefix": "/"}, "route": {"cluster": other, "timeout": "0s"}});
             let gateway = Gateway::default()
                 .filter(filter_of(manifests.named("WasmPlugin", "mcp-upstream-auth")))
                 .domains(&["nobody.example"])
-                .virtual_host(host("mcp.example.com", "outbound|80||mcp.example.com"))
-                .virtual_host(host("tools.example.com", "outbound|80||tools.example.com"))
-                .virtual_host(host("other", other));
+                .virtual_host(host("other", vec![other_route]));
+            let gateway = hosts.fold(gateway, Gateway::virtual_host);
             clusters.into_iter().fold(gateway.cluster(other_cluster), Gateway::cluster).config()
         })
         .await;
-        proxy.assert_injects("mcp.example.com", "/mcp", "mcp.example.com", "Bearer change-me-token").await;
+        proxy.assert_injects("mcp.example.com", "/mcp", "mcp.example.com", "Bearer test-token").await;
         proxy.assert_injects("tools.example.com", "/mcp", "tools.example.com", "Bearer token-1").await;
         proxy.assert_asked_once();
         let (_, seen) = proxy.send("POST", "other", "/any").await;
         assert_eq!(seen[0].head.authority, "other");
         assert_eq!(seen[0].head.header("authorization"), ["Bearer theirs"]);
+        for server in ["mcp.example.com", "tools.example.com"] {
+            let (answer, seen) = proxy.send("TRACE", server, "/mcp").await;
+            assert!(answer.starts_with("HTTP/1.1 405 ") && seen.is_empty(), "{answer}");
+        }
     });
+}
+
+/// The clusters of the gateway with the upstream filters.
+fn patch_clusters(clusters: &mut [Value]) {
+    for (name, patch) in patches(&Manifests::read(UPSTREAM_FILTER)) {
+        let cluster = clusters.iter_mut().find(|cluster| cluster["name"] == name).unwrap();
+        // A map's entries are replaced.
+        cluster["typed_extension_protocol_options"] = patch["typed_extension_protocol_options"].clone();
+    }
+}
+
+/// `config` with the module where it is, in place of where the Deployment mounts it.
+fn mounted(manifests: &Manifests, config: &str) -> String {
+    let container = &manifests.named("Deployment", "mcp-gateway")["spec"]["template"]["spec"]["containers"][0];
+    let file = format!("{}/plugin.wasm", container["volumeMounts"][0]["mountPath"].as_str().unwrap());
+    assert_eq!(config.matches(&file).count(), 2, "the Deployment mounts it there");
+    config.replace(&file, module().to_str().unwrap())
 }
 
 #[test]
 fn the_upstream_filters_give_each_server_its_credential() {
     run(async {
         let manifests = Manifests::read(GATEWAY);
-        let patches = patches(&Manifests::read(UPSTREAM_FILTER));
-        let volumes =
-            &manifests.named("Deployment", "mcp-gateway")["spec"]["template"]["spec"]["containers"][0]["volumeMounts"];
-        let file = format!("{}/plugin.wasm", volumes[0]["mountPath"].as_str().unwrap());
         let proxy = Proxy::start(&manifests, |mut clusters| {
-            for (name, patch) in &patches {
-                let cluster = clusters.iter_mut().find(|cluster| cluster["name"] == *name).unwrap();
-                // A map's entries are replaced.
-                cluster["typed_extension_protocol_options"] = patch["typed_extension_protocol_options"].clone();
-            }
-            let config = gateway(&manifests, clusters).config();
-            assert_eq!(config.matches(&file).count(), 2, "the Deployment mounts it there");
-            config.replace(&file, module().to_str().unwrap())
+            patch_clusters(&mut clusters);
+            mounted(&manifests, &gateway(&manifests, clusters).config())
         })
         .await;
-        proxy.assert_injects("any.example", "/github/mcp", "mcp.example.com", "Bearer change-me-token").await;
+        proxy.assert_injects("any.example", "/github/mcp", "mcp.example.com", "Bearer test-token").await;
         proxy.assert_injects("any.example", "/tools/mcp", "tools.example.com", "Bearer token-1").await;
         proxy.assert_asked_once();
+        let (answer, seen) = proxy.send("TRACE", "any.example", "/github/mcp").await;
+        assert!(answer.starts_with("HTTP/1.1 405 ") && seen.is_empty(), "{answer}");
+        let (answer, _) = proxy.send("POST", "token-server.invalid", "/oauth/token").await;
+        assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+        proxy.assert_asked_once();
+    });
+}
+
+#[test]
+fn the_plugin_and_the_upstream_filters_get_on_until_the_plugin_is_deleted() {
+    run(async {
+        let manifests = Manifests::read(GATEWAY);
+        let proxy = Proxy::start(&manifests, |mut clusters| {
+            patch_clusters(&mut clusters);
+            mounted(&manifests, &gateway_with_plugin(&manifests, clusters))
+        })
+        .await;
+        proxy.assert_injects("any.example", "/github/mcp", "mcp.example.com", "Bearer test-token").await;
+        let (answer, seen) = proxy.send("POST", "any.example", "/tools/mcp").await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        // Which token it is depends on who asked first: their VMs are not the same.
+        let authorization = seen[0].head.header("authorization");
+        assert!(
+            [["Bearer token-1"], ["Bearer token-2"]].iter().any(|token| authorization == *token),
+            "{authorization:?}"
+        );
     });
 }

@@ -251,6 +251,20 @@ fn unauthorized(server: &str, limited: &Credential, stranger: &Credential) -> Ve
     ]
 }
 
+/// Requests for what else there is on the host of an MCP server, by whoever may use that server.
+fn beside_the_endpoint(server: &str, caller: &Credential) -> Vec<Case> {
+    let places = ["admin", "", "mcp/", "mcp/x", "mcp/../admin", "mcp/%2e%2e/admin", "mcp;/admin", "MCP"];
+    let calls = places.into_iter().flat_map(|place| {
+        let call = |body: &str| Call::to(server, body).at(&format!("/{server}/{place}")).by(caller);
+        [
+            ("GET beside the endpoint", call("").method("GET").with("accept", "*/*"), 403),
+            ("DELETE beside the endpoint", call("").method("DELETE").with("mcp-session-id", "any"), 403),
+            ("POST beside the endpoint", call(&tool_call("echo").to_string()), 403),
+        ]
+    });
+    calls.collect()
+}
+
 /// Calls of `count` that look like something else; `limited` may call `echo` of this server.
 fn hidden(server: &str, limited: &Credential) -> Vec<Case> {
     let call = |body: Value| Call::to(server, body).by(limited);
@@ -308,6 +322,7 @@ fn a_caller_who_fails_governance_causes_no_injection_and_no_token_fetch() {
             };
             refused.extend(unauthenticated(server, &issuer));
             refused.extend(unauthorized(server, &limited, &stranger));
+            refused.extend(beside_the_endpoint(server, &limited));
             refused.extend(hidden(server, &limited));
         }
         let engineering = bearer(&issuer.jwt("engineering", json!({})));
@@ -389,6 +404,7 @@ fn a_caller_who_passes_governance_leaves_no_credential_of_theirs_with_the_server
             assert!(arrivals.iter().filter(|arrival| arrival.authority == host).count() >= 30, "{server}");
         }
         for arrival in arrivals {
+            assert_eq!(arrival.path_and_query, "/mcp", "{}", arrival.authority);
             let headers =
                 arrival.headers.iter().map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value)));
             let whole = [arrival.path_and_query.clone()].into_iter().chain(headers).collect::<Vec<_>>().join("\n");

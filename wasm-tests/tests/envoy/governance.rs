@@ -272,6 +272,8 @@ fn hidden(server: &str, limited: &Credential) -> Vec<Case> {
     let (echo, count) = (tool_call("echo"), tool_call("count"));
     let saying = |method, name| stateless_call(server, "count", method, name).by(limited);
     let padding = "x".repeat(1_000_000);
+    // Some servers know UTF-16 by its zeros, whatever the headers say.
+    let utf16 = |text: &Value| text.to_string().chars().flat_map(|char| [char, '\0']).collect::<String>();
     vec![
         ("a batch", call(json!([count])), 400),
         ("a batch that begins well", call(json!([echo, count])), 400),
@@ -294,6 +296,8 @@ fn hidden(server: &str, limited: &Credential) -> Vec<Case> {
             raw(r#""method":"tools/call","params.name":"echo","name":"echo","params":{"name":"count"}"#),
             403,
         ),
+        ("in UTF-16", Call::to(server, utf16(&count)).by(limited), 400),
+        ("behind a message, in UTF-16", Call::to(server, format!("{echo}{}", utf16(&count))).by(limited), 400),
         ("escapes", raw(r#""m\u0065thod":"tools\/call","params":{"n\u0061me":"c\u006funt"}"#), 403),
         ("an answer", raw(r#""method":"tools/call","params":{"name":"count"},"result":{}"#), 403),
     ]
@@ -351,6 +355,54 @@ fn a_caller_who_fails_governance_causes_no_injection_and_no_token_fetch() {
         let (counters, arrived, asked) = effects(&gateway).await;
         assert!(counters.contains("injected.server.fetched: 1\n"), "{counters}");
         assert_eq!((arrived, asked), (before.1 + 1, before.2 + 1));
+    });
+}
+
+/// In UTF-7, the second name of this call is `name` as well, and the last one counts. Envoy reads bytes.
+#[test]
+fn nothing_reaches_the_server_by_which_it_would_read_a_request_in_another_way() {
+    if !envoy_has(40, "the filters before this one in gateway.yaml") {
+        return;
+    }
+    run(async {
+        let gateway = start(&Issuer::new()).await;
+        let echo = stateless_call("github-mcp", "echo", "tools/call", "echo").by(&key(SUPPORT_BOT));
+        let body = echo.body.replacen(r#""name":"echo""#, r#""name":"echo","+AG4-ame":"count""#, 1);
+        assert_ne!(body, echo.body);
+        let echo = Call { body, ..echo }
+            .with("x-http-method-override", "GET")
+            .with("x-http-method", "GET")
+            .with("x-method-override", "GET")
+            .with("x-original-url", "/admin")
+            .with("x-rewrite-url", "/admin");
+        for (content_type, content_encoding) in [
+            ("application/json", "identity"),
+            ("application/json; charset=utf-8", "gzip"),
+            ("application/json; charset=utf-7", "br"),
+            ("application/json;charset=UTF-16LE", "x, deflate"),
+            ("application/json; a,text/plain; charset=utf-7", "deflate"),
+        ] {
+            for protocol in [Protocol::Http1, Protocol::Http2] {
+                let context = format!("{content_type}, {content_encoding}, {protocol:?}");
+                let call = echo.clone().with("content-type", content_type).with("content-encoding", content_encoding);
+                let reply = call.send(&gateway, protocol).await;
+                assert_eq!(reply.status, 200, "{context}: {:?}", reply.body);
+                let arrival = gateway.server.arrivals().pop().unwrap();
+                assert_eq!(arrival.method, "POST", "{context}");
+                assert_eq!(arrival.path_and_query, "/mcp", "{context}");
+                assert_eq!(arrival.header("content-type"), ["application/json"], "{context}");
+                for name in [
+                    "content-encoding",
+                    "x-http-method-override",
+                    "x-http-method",
+                    "x-method-override",
+                    "x-original-url",
+                    "x-rewrite-url",
+                ] {
+                    assert_eq!(arrival.header(name), [""; 0], "{context}: {name}");
+                }
+            }
+        }
     });
 }
 

@@ -12,15 +12,19 @@ use ring::hmac;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::time::timeout;
 use wasm_tests::client::{PATIENCE, Protocol, Reply, send};
 use wasm_tests::demo;
+use wasm_tests::envoy::Options;
+use wasm_tests::gateway::{Gateway, LISTENER};
 use wasm_tests::repository;
 use wasm_tests::token_server::Behaviour;
 
-use crate::fixture::{envoy_has, run};
+use crate::fixture::{envoy_has, run, running};
 use crate::mcp_client::{Era, converse};
 use crate::shipped::{Shipped, any_port, options};
+use crate::tls::{Authority, behind_tls};
 
 /// The virtual keys of the example: of a caller who may do all, and of one who may call `echo` of `github-mcp`.
 const NIGHT_JOB: &str = "vk-demo-night-job";
@@ -110,6 +114,22 @@ fn with_jwks(config: &str, issuer: &Issuer) -> String {
         None => format!("{line}\n"),
     });
     replaced.collect()
+}
+
+/// `config` with what it shows in comments, from the line that begins with `first` to the end of these comments.
+fn uncommented(config: &str, first: &str) -> String {
+    let mut shown = false;
+    let lines = config.lines().map(|line| match line.split_once("# ") {
+        Some((indent, rest)) if indent.trim().is_empty() && (shown || rest.starts_with(first)) => {
+            shown = true;
+            format!("{indent}{rest}\n")
+        }
+        _ => {
+            shown = false;
+            format!("{line}\n")
+        }
+    });
+    lines.collect()
 }
 
 /// A request of a caller.
@@ -534,5 +554,53 @@ fn a_caller_who_passes_governance_leaves_no_credential_of_theirs_with_the_server
         for secret in [NIGHT_JOB, SUPPORT_BOT, &jwt, "demo-github-token", "demo-client-secret"] {
             assert!(!log.contains(secret), "{secret} is in the log");
         }
+    });
+}
+
+/// The form that the example shows in comments.
+#[test]
+fn the_jwks_that_is_fetched_decides_as_the_one_in_the_configuration_does() {
+    if !envoy_has(40, "the filters before this one in gateway.yaml") {
+        return;
+    }
+    run(async {
+        let issuer = Issuer::new();
+        let authority = Authority::new();
+        let login = Gateway::default().domains(&["nobody.example"]).virtual_host(json!({
+            "name": "login",
+            "domains": ["login.example.com"],
+            "routes": [{
+                "match": {"path": "/jwks.json"},
+                "direct_response": {"status": 200, "body": {"inline_string": issuer.jwks().to_string()}},
+            }],
+        }));
+        let identity = authority.certify(&["login.example.com"]);
+        let tls = json!({"common_tls_context": {"tls_certificates": [identity]}});
+        let login = running(&behind_tls(login, tls), &Options::default()).await;
+        let port = login.listener(LISTENER).await.unwrap().port();
+        let folder = TempDir::new().unwrap();
+        let trusted = folder.path().join("authority.pem");
+        std::fs::write(&trusted, authority.pem()).unwrap();
+
+        let local = |line: &str| line.contains(JWKS) || line.trim() == "local_jwks:";
+        let remote: String = example().lines().filter(|line| !local(line)).map(|line| format!("{line}\n")).collect();
+        let mut config = uncommented(&uncommented(&remote, "remote_jwks:"), "- name: login");
+        for (theirs, ours) in [
+            ("address: login.example.com, port_value: 443", format!("address: 127.0.0.1, port_value: {port}")),
+            ("/etc/ssl/certs/ca-certificates.crt", trusted.display().to_string()),
+        ] {
+            assert_eq!(config.matches(theirs).count(), 1, "{theirs}");
+            config = config.replace(theirs, &ours);
+        }
+        let gateway = start_with(&config).await;
+        let call = |issuer: &Issuer| {
+            let jwt = issuer.jwt("engineering", json!({}));
+            stateless_call("github-mcp", "count", "tools/call", "count").by(&bearer(&jwt))
+        };
+        assert_eq!(call(&Issuer::new()).send(&gateway, Protocol::Http1).await.status, 401);
+        assert_eq!(gateway.server.arrivals().len(), 0);
+        let reply = call(&issuer).send(&gateway, Protocol::Http1).await;
+        assert_eq!(reply.status, 200, "{:?}", reply.body);
+        assert_eq!(gateway.server.arrivals()[0].header("authorization"), ["Bearer demo-github-token"]);
     });
 }

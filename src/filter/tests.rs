@@ -1,5 +1,6 @@
 //! What leaves the filter, for every kind of credential and every way of choosing a server.
 
+mod allocations;
 mod filter_state;
 mod refused_credentials;
 

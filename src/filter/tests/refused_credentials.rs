@@ -13,8 +13,8 @@ use crate::secret::Secret;
 use crate::time::Time;
 use crate::token::{Event, Failure, Host, Refusal, Wait, Waiter};
 
-const BEARER: &str = r#"{"type": "BEARER", "token": "v""#;
-const OAUTH2: &str =
+pub const BEARER: &str = r#"{"type": "BEARER", "token": "v""#;
+pub const OAUTH2: &str =
     r#"{"type": "OAUTH2", "tokenUrl": "https://auth.example/token", "clientId": "c", "clientSecret": "s""#;
 
 /// An Envoy with one VM, whose token server answers when a test says so.
@@ -67,11 +67,11 @@ fn grant(filter: &Filter, envoy: &FakeEnvoy, token: &str) {
 }
 
 /// What the filter decides of a request that has its credential.
-fn injected(filter: &Filter) -> Decided {
+pub fn injected(filter: &Filter) -> Decided {
     let envoy = FakeEnvoy::default();
     filter.tokens().load(&envoy).unwrap();
     grant(filter, &envoy, "fetched");
-    let decided = decided(filter.on_request(&no_attribute, &mut caller()));
+    let decided = decided(filter.on_request(&|_| Some(b"s".to_vec()), &mut caller()));
     assert_eq!(decided.verdict.outcome, Outcome::Injected);
     decided
 }

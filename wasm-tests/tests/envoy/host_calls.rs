@@ -1,41 +1,63 @@
-//! Which calls into Envoy one request costs. A call more on the way of every request is a decision.
+//! Which calls between Envoy and the module one request costs. A call more on the way of every request is a decision.
 
 use serde_json::json;
-use wasm_tests::client::Protocol;
+use tokio::time::{sleep, timeout};
+use wasm_tests::client::{PATIENCE, Protocol};
 use wasm_tests::envoy::Options;
 use wasm_tests::gateway::{Gateway, cluster, filtered_cluster, upstream_auth};
 use wasm_tests::token_server::TokenServer;
 
 use crate::fixture::{Fixture, TestRequest, run};
-use crate::oauth2::{ANY, TOKENS, auth};
+use crate::oauth2::{ANY, POLL, TOKENS, auth};
 
-/// The names of the calls that one more request makes, from the log of the component `wasm` at trace level.
+/// The names of the calls, in both directions, that one more request makes, from the log of the component `wasm` at
+/// trace level.
 async fn calls_of_a_request(fixture: &Fixture, path: &str) -> Vec<String> {
     let seen = fixture.envoy.log().unwrap().len();
     let (reply, _) = fixture.exchange(TestRequest { path, ..TestRequest::default() }).await;
     assert_eq!(reply.status, 200);
-    let log = fixture.envoy.log().unwrap();
-    let calls = log[seen..].lines().filter_map(|line| line.split_once("[vm->host] env.proxy_"));
-    calls.map(|(_, call)| call.split('(').next().unwrap().to_owned()).collect()
+    let is_over = async {
+        loop {
+            let log = fixture.envoy.log().unwrap();
+            let mut calls: Vec<_> = log[seen..].lines().filter_map(call).map(str::to_owned).collect();
+            // One for each piece that it comes in.
+            calls.dedup_by(|piece, before| piece == before && piece == BODY);
+            if calls.last().is_some_and(|last| last == "on_delete") {
+                return calls;
+            }
+            sleep(POLL).await;
+        }
+    };
+    timeout(PATIENCE, is_over).await.unwrap()
+}
+
+/// The name of the call that a line of the log is about.
+fn call(line: &str) -> Option<&str> {
+    let (_, call) = line.split_once("[vm->host] env.proxy_").or_else(|| line.split_once("[host->vm] proxy_"))?;
+    call.split('(').next()
 }
 
 const STRIP: &str = "remove_header_map_value";
 const SET: &str = "replace_header_map_value";
 const COUNT: &str = "increment_metric";
-const READ: &str = "get_header_map_value";
+/// What is there, Envoy puts into memory that it asks the module for.
+const READ: [&str; 2] = ["get_header_map_value", "on_memory_allocate"];
+const BODY: &str = "on_request_body";
+const ANSWERED: &str = "on_response_headers";
 
 #[test]
 fn a_request_costs_the_calls_it_must_and_no_other() {
     let bearer = json!({"host": "h", "auth": {"type": "BEARER", "token": "t"}});
     let query = json!({"host": "h", "auth": {"type": "API_KEY", "query": "k", "value": "v"}});
     let none = json!({"host": "h"});
-    // In the form for one server, x-envoy-original-host is stripped as well. Stripped are authorization, unless it is replaced, and x-api-key, content-length, cookie and
-    // proxy-authorization. The host is always set.
+    // In the form for one server, x-envoy-original-host is stripped as well. Stripped are authorization, unless it is
+    // replaced, and x-api-key, content-length, cookie and proxy-authorization. The host is always set.
     // Of the response, the status is read, unless there is no credential that it could be about.
-    let of_bearer = vec![STRIP, STRIP, STRIP, STRIP, SET, SET, COUNT, READ];
-    let of_none = vec![STRIP, STRIP, STRIP, STRIP, STRIP, SET, COUNT];
-    // Beside that, the path is read, set, and forgotten; of the response, two headers more are read.
-    let of_query = [&[STRIP; 5][..], &[SET, READ, SET, STRIP, COUNT, READ, READ, READ]].concat();
+    let of_bearer = [&[STRIP; 4][..], &[SET, SET, COUNT, BODY, ANSWERED], &READ].concat();
+    let of_none = [&[STRIP; 5][..], &[SET, COUNT, BODY, ANSWERED]].concat();
+    // Beside that, the path is read, set, and forgotten; of the response, two headers more are read, which are not there.
+    let of_query =
+        [&[STRIP; 5][..], &[SET], &READ, &[SET, STRIP, COUNT, BODY, ANSWERED, READ[0], READ[0]], &READ].concat();
     run(async {
         let options = Options { wasm_log_level: "trace", concurrency: 1, ..Options::default() };
         let tokens = TokenServer::start(ANY).await.unwrap();
@@ -58,10 +80,9 @@ fn a_request_costs_the_calls_it_must_and_no_other() {
             for (fixture, selects) in [(in_cluster.await, false), (in_listener.await, true)] {
                 // The first request defines the counter.
                 calls_of_a_request(&fixture, "/c/mcp").await;
-                let selection = selects.then_some("get_property");
-                let also_stripped = (!selects).then_some(STRIP);
-                let expected = selection.into_iter().chain(also_stripped).chain(expected.iter().copied());
-                let expected: Vec<_> = expected.collect();
+                let begin = ["on_context_create", "on_request_headers"];
+                let first = if selects { &["get_property", "on_memory_allocate"][..] } else { &[STRIP] };
+                let expected = [&begin, first, &expected, &["on_delete"]].concat();
                 assert_eq!(calls_of_a_request(&fixture, "/c/mcp").await, expected, "{server}");
             }
         }

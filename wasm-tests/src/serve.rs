@@ -62,6 +62,8 @@ async fn accept(listener: TcpListener, service: Arc<impl Service>) {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
+                    // Else what follows the first piece of an answer waits for an acknowledgement, which takes 40 ms.
+                    let _ = stream.set_nodelay(true);
                     connections.spawn(connection(stream, Arc::clone(&service)));
                 }
                 // A caller that hung up before it was accepted; others still come.

@@ -15,6 +15,7 @@ mod host_calls;
 mod hostile;
 mod injection;
 mod istio;
+mod load;
 mod manifests;
 mod mcp;
 mod metrics;

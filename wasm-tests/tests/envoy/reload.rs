@@ -12,7 +12,8 @@ use wasm_tests::envoy::{Envoy, Options, binary};
 use wasm_tests::gateway::{Gateway, LISTENER, cluster, upstream_auth, write_resources};
 use wasm_tests::upstream::Upstream;
 
-use crate::fixture::{Fixture, TestRequest, run, running};
+use crate::fixture::{Fixture, TestRequest, new_id, run, running};
+use crate::load::Open;
 
 /// How often a state of Envoy's is looked after.
 const POLL: Duration = Duration::from_millis(20);
@@ -53,6 +54,8 @@ fn a_bad_update_is_refused_and_the_old_configuration_serves_on_until_a_good_one_
             seen[0].head.header("authorization").concat()
         };
         assert_eq!(sends(&fixture).await, "Bearer first");
+        let mut open = Open::to(address).await;
+        assert_eq!(open.send(&new_id(), "c").await, 200);
 
         with_listener_at(&path, fixture.upstream.address(), "");
         wait_for_stat(&fixture.envoy, "listener_manager.lds.update_rejected", 1).await;
@@ -71,6 +74,10 @@ fn a_bad_update_is_refused_and_the_old_configuration_serves_on_until_a_good_one_
             }
         };
         timeout(PATIENCE, taken_over).await.unwrap();
+        // A connection that was open before is Envoy's to drain, which takes it minutes, and keeps what it began with.
+        let id = new_id();
+        assert_eq!(open.send(&id, "c").await, 200);
+        assert_eq!(fixture.upstream.seen(&id)[0].head.header("authorization"), ["Bearer first"]);
     });
 }
 

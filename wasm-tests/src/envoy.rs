@@ -24,8 +24,8 @@ const POLL: Duration = Duration::from_millis(20);
 const SHOWN_LINES: usize = 60;
 
 /// Runs Envoy and ends it, by its id, when standard input ends: that also happens when the process that
-/// started it dies, so that no Envoy outlives its tests.
-const SUPERVISOR: &str = r#"exec 3<&0; "$@" </dev/null & envoy=$!; (cat <&3 >/dev/null; kill $envoy 2>/dev/null) & guard=$!; wait $envoy; status=$?; kill $guard 2>/dev/null; exit $status"#;
+/// started it dies, so that no Envoy outlives its tests. The id is left in the file `$0`.
+const SUPERVISOR: &str = r#"exec 3<&0; "$@" </dev/null & envoy=$!; echo $envoy >"$0"; (cat <&3 >/dev/null; kill $envoy 2>/dev/null) & guard=$!; wait $envoy; status=$?; kill $guard 2>/dev/null; exit $status"#;
 
 /// A running Envoy. It ends when this is dropped.
 #[derive(Debug)]
@@ -46,13 +46,15 @@ pub struct Options<'a> {
     pub wasm_log_level: &'a str,
     /// Worker threads.
     pub concurrency: u32,
+    /// The only core that it may run on, with all of its threads; else any.
+    pub core: Option<usize>,
     /// Whether Envoy prints on the terminal; else [`Envoy::log`] has what it prints.
     pub on_terminal: bool,
 }
 
 impl Default for Options<'_> {
     fn default() -> Self {
-        Self { environment: &[], wasm_log_level: "trace", concurrency: 2, on_terminal: false }
+        Self { environment: &[], wasm_log_level: "trace", concurrency: 2, core: None, on_terminal: false }
     }
 }
 
@@ -85,7 +87,15 @@ impl Envoy {
         let admin_path = files.path().join("admin");
         let mut command = Command::new("sh");
         command
-            .args(["-c", SUPERVISOR, "sh"])
+            .args(["-c", SUPERVISOR])
+            .arg(files.path().join(ID))
+            .args(
+                options
+                    .core
+                    .map(|core| ["taskset".to_owned(), "-c".to_owned(), core.to_string()])
+                    .into_iter()
+                    .flatten(),
+            )
             .arg(binary()?)
             .args(["--disable-hot-restart", "--log-level", "warning"])
             .args(["--component-log-level", &format!("wasm:{}", options.wasm_log_level)])
@@ -130,6 +140,14 @@ impl Envoy {
         let end = lines.iter().skip(lines.len().saturating_sub(SHOWN_LINES));
         eprintln!("--- the end of Envoy's log");
         end.for_each(|line| eprintln!("{line}"));
+    }
+
+    /// The id of its process, under which Linux accounts for it.
+    ///
+    /// # Errors
+    /// If it is not known.
+    pub fn id(&self) -> io::Result<u32> {
+        std::fs::read_to_string(self.files.path().join(ID))?.trim().parse().map_err(io::Error::other)
     }
 
     /// Where the admin interface listens.
@@ -200,6 +218,8 @@ fn has_admin(config: &str) -> bool {
 }
 
 const LOG: &str = "log";
+
+const ID: &str = "id";
 
 fn read(folder: &Path) -> io::Result<String> {
     std::fs::read(folder.join(LOG)).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())

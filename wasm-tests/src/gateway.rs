@@ -21,6 +21,7 @@ pub struct Gateway {
     access_logs: Vec<Value>,
     domains: Option<Value>,
     other_hosts: Vec<Value>,
+    secrets: Vec<Value>,
 }
 
 impl Gateway {
@@ -72,6 +73,13 @@ impl Gateway {
         self
     }
 
+    /// Adds a secret, for filters of Envoy's own.
+    #[must_use]
+    pub fn secret(mut self, name: &str, value: &str) -> Self {
+        self.secrets.push(json!({"name": name, "generic_secret": {"secret": {"inline_string": value}}}));
+        self
+    }
+
     /// The whole as an Envoy configuration, on free ports.
     pub fn config(self) -> String {
         let mut filters = self.filters;
@@ -109,6 +117,7 @@ impl Gateway {
                     }]}],
                 }],
                 "clusters": self.clusters,
+                "secrets": self.secrets,
             },
         });
         config.to_string()
@@ -122,17 +131,25 @@ pub fn upstream_auth(plugin: &Value) -> Value {
         Value::String(text) => any("google.protobuf.StringValue", json!({"value": text})),
         _ => any("google.protobuf.Struct", json!({"value": plugin})),
     };
+    let mut filter = wasm_filter("mcp_upstream_auth", &module(), configuration);
+    if let Some(vm) = filter.pointer_mut("/typed_config/config/vm_config").and_then(Value::as_object_mut) {
+        vm.insert("environment_variables".to_owned(), json!({"host_env_keys": ["TEST_SECRET"]}));
+    }
+    filter
+}
+
+/// A filter that runs this module, with `name` for everything that has one.
+pub fn wasm_filter(name: &str, module: &Path, configuration: Value) -> Value {
     let wasm = json!({"config": {
-        "name": "mcp_upstream_auth",
+        "name": name,
         "vm_config": {
-            "vm_id": "mcp_upstream_auth",
+            "vm_id": name,
             "runtime": "envoy.wasm.runtime.v8",
-            "code": {"local": {"filename": module()}},
-            "environment_variables": {"host_env_keys": ["TEST_SECRET"]},
+            "code": {"local": {"filename": module}},
         },
         "configuration": configuration,
     }});
-    http_filter("mcp_upstream_auth", "envoy.extensions.filters.http.wasm.v3.Wasm", wasm)
+    http_filter(name, "envoy.extensions.filters.http.wasm.v3.Wasm", wasm)
 }
 
 /// A filter of this name whose configuration Envoy reads from the file at `path`, and again whenever

@@ -90,7 +90,7 @@ async fn start(config: &Path, secrets: &[(&str, &str)]) -> Result<Envoy, Failure
     if !config.is_file() {
         return Err(format!("there is no file {}", config.display()).into());
     }
-    let options = Options { environment: secrets, wasm_log_level: "info", concurrency: 2, on_terminal: true };
+    let options = Options { environment: secrets, wasm_log_level: "info", on_terminal: true, ..Options::default() };
     let started = Envoy::start_file(config, &options).await?;
     Ok(started.map_err(|_| format!("Envoy does not run with {}: it says why above", config.display()))?)
 }

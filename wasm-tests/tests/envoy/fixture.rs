@@ -154,8 +154,13 @@ pub fn servers() -> Value {
 pub const SECRET: &str = "s3cr3t-0123456789";
 
 /// Options for an Envoy with [`servers`].
-pub const OPTIONS: Options<'_> =
-    Options { environment: &[("TEST_SECRET", SECRET)], wasm_log_level: "debug", concurrency: 2, on_terminal: false };
+pub const OPTIONS: Options<'_> = Options {
+    environment: &[("TEST_SECRET", SECRET)],
+    wasm_log_level: "debug",
+    concurrency: 2,
+    core: None,
+    on_terminal: false,
+};
 
 /// All servers behind one filter in the listener, which goes by the cluster.
 pub fn listener_gateway(upstream: SocketAddr) -> Gateway {

@@ -1,0 +1,155 @@
+//! The CPU time that Envoy takes for a request.
+
+use std::io;
+use std::path::PathBuf;
+
+use wasm_tests::envoy::Envoy;
+
+use crate::cases::{CASES, Case, Running};
+use crate::load::{CONNECTIONS, Shape};
+use crate::stage::Stage;
+use crate::stats::Summary;
+use crate::{Failure, progress};
+
+/// How long one measurement takes, about, in seconds.
+const DURATION: f64 = 0.7;
+
+/// How many requests an Envoy has served before it is measured: V8 has compiled what is used often by then.
+const WARM_UP: usize = 20_000;
+
+/// The order of the cases in a round is shuffled, the same way in every run.
+const SEED: u64 = 0x6d63_7020_6175_7468;
+
+/// Microseconds a request.
+#[derive(Debug)]
+pub struct Cpu {
+    /// How many requests each measurement is of.
+    pub requests: usize,
+    /// Of each case, the measurements by round.
+    series: Vec<(Case, Vec<f64>)>,
+}
+
+impl Cpu {
+    /// What `case` takes.
+    pub fn time(&self, case: Case) -> Summary {
+        Summary::of(self.series(case))
+    }
+
+    /// What `case` takes, as a ratio to what `base` takes in the same round.
+    pub fn ratio(&self, case: Case, base: Case) -> Summary {
+        Summary::of_ratios(self.series(case), self.series(base))
+    }
+
+    /// All measurements of `case`, by round.
+    pub fn series(&self, case: Case) -> &[f64] {
+        self.series.iter().find(|(own, _)| *own == case).map_or(&[], |(_, series)| series)
+    }
+}
+
+/// Measures each case once in each round.
+///
+/// # Errors
+/// If a request fails.
+pub async fn measure(running: &[Running], stage: &Stage, rounds: usize) -> Result<Cpu, Failure> {
+    let mut pace = f64::INFINITY;
+    for one in running {
+        progress(&format!("warming up: {}", one.case.label()));
+        let shape = Shape { requests: WARM_UP, connections: CONNECTIONS, rate: None };
+        let seconds = stage.load.run(one.address, shape).await?;
+        pace = pace.min(seconds / f64::from(u32::try_from(WARM_UP)?));
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number of requests")]
+    let requests = ((DURATION / pace) as usize).max(1);
+    let mut cpu = Cpu { requests, series: CASES.iter().map(|case| (*case, Vec::new())).collect() };
+    let mut random = Random(SEED);
+    for round in 1..=rounds {
+        progress(&format!("CPU time, round {round} of {rounds}"));
+        let mut order: Vec<&Running> = running.iter().collect();
+        random.shuffle(&mut order);
+        for one in order {
+            let micros = per_request(one, stage, requests).await?;
+            if let Some((_, series)) = cpu.series.iter_mut().find(|(case, _)| *case == one.case) {
+                series.push(micros);
+            }
+        }
+    }
+    Ok(cpu)
+}
+
+async fn per_request(one: &Running, stage: &Stage, requests: usize) -> Result<f64, Failure> {
+    let before = spent(&one.envoy)?;
+    stage.load.run(one.address, Shape { requests, connections: CONNECTIONS, rate: None }).await?;
+    let nanos = u32::try_from(spent(&one.envoy)? - before)?;
+    Ok(f64::from(nanos) / f64::from(u32::try_from(requests)?) / 1e3)
+}
+
+/// The nanoseconds that Envoy has run for until now, with all of its threads.
+fn spent(envoy: &Envoy) -> io::Result<u64> {
+    let mut sum = 0;
+    for thread in PathBuf::from(format!("/proc/{}/task", envoy.id()?)).read_dir()? {
+        let text = std::fs::read_to_string(thread?.path().join("schedstat"))?;
+        sum += on_cpu(&text).ok_or_else(|| io::Error::other(format!("schedstat says {text:?}")))?;
+    }
+    Ok(sum)
+}
+
+/// Reads a schedstat: nanoseconds on a CPU, nanoseconds waited for one, and how often.
+fn on_cpu(schedstat: &str) -> Option<u64> {
+    schedstat.split_ascii_whitespace().next()?.parse().ok()
+}
+
+/// SplitMix64: good enough to shuffle, and the same everywhere.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// Fisher and Yates's shuffle.
+    fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            let other = usize::try_from(self.next() % (last as u64 + 1)).unwrap_or(last);
+            items.swap(last, other);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cpu, Random, on_cpu};
+    use crate::cases::Case;
+    use crate::stats::Summary;
+
+    #[test]
+    fn the_first_number_of_a_schedstat_is_the_time_on_a_cpu() {
+        assert_eq!(on_cpu("1234567890 42 7\n"), Some(1_234_567_890));
+        assert_eq!(on_cpu(""), None);
+    }
+
+    #[test]
+    fn ratios_are_of_the_same_round() {
+        let series = vec![(Case::Bare, vec![10.0, 20.0, 40.0]), (Case::Lua, vec![11.0, 24.0, 44.0])];
+        let cpu = Cpu { requests: 1, series };
+        let ratio = cpu.ratio(Case::Lua, Case::Bare);
+        assert!((ratio.median - 1.1).abs() < 1e-9 && (ratio.upper - 1.15).abs() < 1e-9, "{ratio:?}");
+        assert_eq!(cpu.time(Case::Bare), Summary { lower: 15.0, median: 20.0, upper: 30.0 });
+    }
+
+    #[test]
+    fn a_shuffle_loses_nothing_and_is_the_same_in_every_run() {
+        let shuffled = || {
+            let mut items: Vec<u8> = (0..11).collect();
+            Random(1).shuffle(&mut items);
+            items
+        };
+        let mut sorted = shuffled();
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..11).collect::<Vec<u8>>());
+        assert_eq!(shuffled(), shuffled());
+        assert_ne!(shuffled(), sorted);
+    }
+}

@@ -31,26 +31,25 @@ PYTHON := wasm-tests/python
 # An Envoy configuration of your own: make run CONFIG=my.yaml
 CONFIG ?=
 
-.PHONY: help build image reproducible envoy oidc peers run test test-matrix test-oldest compose-test bench lint schema rust
+# How often `make bench` measures each case, and which part of it is wanted: make bench ROUNDS=5 ONLY=cpu
+ROUNDS ?= 24
+ONLY ?=
+
+.PHONY: help build image reproducible envoy oidc peers run test test-matrix test-oldest compose-test bench lint schema h2load rust
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|' 2>/dev/null \
 		|| grep -E '^[a-z-]+:.*##' Makefile
 
-# $(call wasm,PACKAGE) compiles a module. A path of the builder's would make it another file elsewhere, so they are mapped
-# to names; U+001F is what cargo wants between flags.
-define wasm
-cargo fetch --quiet --locked
-@separator=$$(printf '\037'); flags="--remap-path-prefix=$(CURDIR)=."; \
-for sources in "$(CARGO_HOME)"/registry/src/*; do flags="$$flags$$separator--remap-path-prefix=$$sources=registry"; done; \
-CARGO_ENCODED_RUSTFLAGS="$$flags" \
-	cargo build --release --locked --target-dir $(TARGET_DIR) --target $(TARGET) --package $(1)
-@mkdir -p dist
-endef
-
+# A path of the builder's would make it another file elsewhere, so they are mapped to names; U+001F is what cargo wants
+# between flags.
 build: rust ## build the module: dist/mcp_upstream_auth.wasm
-	@$(call wasm,mcp-upstream-auth)
-	@cargo run --quiet --locked --target-dir $(TARGET_DIR) --package packaging --bin trim -- $(BUILT) $(MODULE)
+	@cargo fetch --quiet --locked
+	@separator=$$(printf '\037'); flags="--remap-path-prefix=$(CURDIR)=."; \
+	for sources in "$(CARGO_HOME)"/registry/src/*; do flags="$$flags$$separator--remap-path-prefix=$$sources=registry"; done; \
+	CARGO_ENCODED_RUSTFLAGS="$$flags" \
+		cargo build --release --locked --target-dir $(TARGET_DIR) --target $(TARGET) --package mcp-upstream-auth
+	@mkdir -p dist && cargo run --quiet --locked --target-dir $(TARGET_DIR) --package packaging --bin trim -- $(BUILT) $(MODULE)
 	@echo "$(MODULE): $$(wc -c < $(MODULE)) bytes"
 
 image: build ## write the module as an OCI image: dist/mcp_upstream_auth.oci.tar
@@ -89,13 +88,10 @@ test-oldest: build oidc peers .envoy/$(OLDEST)/envoy ## the same in the oldest o
 compose-test: ## start the stack of envoy/compose with Docker, go through it, and remove it
 	@envoy/compose/test.sh
 
-# The table goes to standard output, everything else beside it.
-bench: ROUNDS ?= 24
-bench: ONLY ?=
-bench: build envoy ## measure what the filter costs, next to other ways; ROUNDS=24, ONLY=cpu for the first table alone
-	@for program in h2load taskset; do command -v $$program >/dev/null || { echo "make: $$program is missing \
-	(Debian and Ubuntu: apt-get install nghttp2-client util-linux)" >&2; exit 1; }; done
-	@$(call wasm,noop-filter)
+# Standard output has the tables and nothing else.
+bench: h2load ## measure what the filter costs next to other ways; ROUNDS=24, ONLY=cpu for the first table alone
+	@$(MAKE) --no-print-directory build envoy >&2
+	@cargo build --quiet --release --locked --target-dir $(TARGET_DIR) --target $(TARGET) --package noop-filter
 	@cp $(TARGET_DIR)/$(TARGET)/release/noop_filter.wasm $(NOOP)
 	@cargo build --quiet --locked --target-dir $(TARGET_DIR) --package wasm-tests --bin bench
 	@ROUNDS=$(ROUNDS) ONLY=$(ONLY) $(TARGET_DIR)/debug/bench
@@ -103,10 +99,14 @@ bench: build envoy ## measure what the filter costs, next to other ways; ROUNDS=
 lint: rust ## check formatting, and clippy for the native and the wasm target
 	cargo fmt --all --check
 	cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
-	cargo clippy --quiet --locked --release --target $(TARGET) --package mcp-upstream-auth -- -D warnings
+	cargo clippy --quiet --locked --release --target $(TARGET) --package mcp-upstream-auth --package noop-filter -- -D warnings
 
 schema: rust ## write envoy/plugin-config.schema.json anew
 	UPDATE_SCHEMA=1 cargo test --quiet --locked --package mcp-upstream-auth schema
+
+h2load:
+	@for program in h2load taskset; do command -v $$program >/dev/null || { echo "make: $$program is missing: h2load comes with \
+nghttp2, taskset with util-linux (Debian and Ubuntu: apt-get install nghttp2-client util-linux)" >&2; exit 1; }; done
 
 rust:
 	@command -v rustup >/dev/null || { echo "make: rustup is missing; see https://rustup.rs" >&2; exit 1; }

@@ -58,7 +58,6 @@ pub async fn measure(running: &[Running], stage: &Stage, rounds: usize) -> Resul
         let seconds = stage.load.run(one.address, shape).await?;
         pace = pace.min(seconds / f64::from(u32::try_from(WARM_UP)?));
     }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number of requests")]
     let requests = ((DURATION / pace) as usize).max(1);
     let mut cpu = Cpu { requests, series: CASES.iter().map(|case| (*case, Vec::new())).collect() };
     let mut random = Random(SEED);

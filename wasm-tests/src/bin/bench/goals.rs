@@ -73,8 +73,13 @@ pub fn of_cpu(cpu: &Cpu) -> Vec<Goal> {
 /// The memory.
 pub fn of_memory(memory: &Memory) -> Vec<Goal> {
     vec![
-        Goal::value("memory a worker above the no-op, 1 server", 2.0, memory.per_worker(1) / 1024.0, "MB"),
-        Goal::value("memory a server and worker, 10,000 servers", 1.0, memory.per_server_and_worker() / 1024.0, "KB"),
+        Goal::value(
+            "memory a worker above the no-op, 1 server",
+            2.0,
+            memory.per_worker(1) - memory.per_worker(0),
+            "MB",
+        ),
+        Goal::value("memory a server and worker, 10,000 servers", 1.0, memory.per_server_and_worker() / 1e3, "KB"),
     ]
 }
 

@@ -7,15 +7,16 @@ use crate::stats::{Summary, quantile};
 use crate::{Failure, progress};
 
 /// Requests a second: what any machine manages, so that none waits for another.
-pub const RATE: usize = 2000;
+pub const RATE: usize = 1000;
 
 /// How many requests one measurement is of.
-const REQUESTS: usize = 3000;
+const REQUESTS: usize = 2000;
 
 /// How many measurements of each case there are.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 
-const CONNECTIONS: usize = 8;
+/// On several connections, h2load sends in the same instant, so that its requests wait for each other.
+const CONNECTIONS: usize = 1;
 
 /// Of each case, milliseconds: half of all requests take less than the first, all but a hundredth less than the second.
 pub type Latencies = Vec<(Case, Summary, Summary)>;

@@ -1,5 +1,6 @@
 //! The memory of an Envoy process, by workers and servers.
 
+use serde_json::Value;
 use wasm_tests::envoy::{Envoy, Options};
 use wasm_tests::gateway::LISTENER;
 
@@ -27,13 +28,17 @@ const CONNECTIONS: usize = 16;
 /// How often the load is repeated until each worker has had a connection.
 const ATTEMPTS: usize = 20;
 
-/// What one process has in RAM.
+/// Bytes in a MB.
+const MB: f64 = 1e6;
+
+/// What one process has, in MB.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Resident {
-    /// All of it (`VmRSS`), in KiB.
-    all: f64,
-    /// Without files, of which the program itself is one (`RssAnon`), in KiB.
-    anonymous: f64,
+struct Held {
+    /// In RAM, the program itself included (`VmRSS`).
+    resident: f64,
+    /// Of that, what is no file's (`RssAnon`) and not free in the hands of Envoy's allocator. Compiling the module takes
+    /// much that is free afterwards, and workers are made of that first: by what is resident, they would cost nothing.
+    in_use: f64,
 }
 
 /// One process.
@@ -43,10 +48,10 @@ pub struct Measured {
     pub servers: usize,
     /// Worker threads.
     pub workers: u32,
-    /// `VmRSS` in KiB.
-    pub all: Summary,
-    /// `RssAnon` in KiB.
-    pub anonymous: Summary,
+    /// What is in RAM, in MB.
+    pub resident: Summary,
+    /// What is needed of that, in MB.
+    pub in_use: Summary,
 }
 
 /// All of them.
@@ -54,40 +59,33 @@ pub struct Measured {
 pub struct Memory(pub Vec<Measured>);
 
 impl Memory {
-    /// KiB that each further worker takes above one of the filter that does nothing, with this many servers.
+    /// MB in use by each further worker.
     pub fn per_worker(&self, servers: usize) -> f64 {
-        self.slope(servers) - self.slope(0)
+        let [few, _, many] = WORKERS;
+        (self.in_use(servers, many) - self.in_use(servers, few)) / f64::from(many - few)
     }
 
     /// Bytes that each further server takes in each further worker.
     pub fn per_server_and_worker(&self) -> f64 {
-        (self.slope(MANY) - self.slope(1)) * 1024.0 / further_servers()
+        (self.per_worker(MANY) - self.per_worker(1)) * MB / further_servers()
     }
 
     /// Bytes that each further server takes in a process, whatever its workers.
     pub fn per_server_and_process(&self) -> f64 {
-        (self.base(MANY) - self.base(1)) * 1024.0 / further_servers()
+        (self.without_workers(MANY) - self.without_workers(1)) * MB / further_servers()
     }
 
-    fn anonymous(&self, servers: usize, workers: u32) -> f64 {
+    fn in_use(&self, servers: usize, workers: u32) -> f64 {
         let found = self.0.iter().find(|one| one.servers == servers && one.workers == workers);
-        found.map_or(f64::NAN, |one| one.anonymous.median)
+        found.map_or(f64::NAN, |one| one.in_use.median)
     }
 
-    /// What each further worker takes.
-    fn slope(&self, servers: usize) -> f64 {
-        let [few, _, many] = WORKERS;
-        (self.anonymous(servers, many) - self.anonymous(servers, few)) / f64::from(many - few)
-    }
-
-    /// What is there without workers.
-    fn base(&self, servers: usize) -> f64 {
+    fn without_workers(&self, servers: usize) -> f64 {
         let [few, ..] = WORKERS;
-        self.anonymous(servers, few) - self.slope(servers) * f64::from(few)
+        self.in_use(servers, few) - self.per_worker(servers) * f64::from(few)
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a small number")]
 fn further_servers() -> f64 {
     (MANY - 1) as f64
 }
@@ -101,19 +99,20 @@ pub async fn measure(stage: &Stage) -> Result<Memory, Failure> {
     for servers in SERVERS {
         for workers in WORKERS {
             progress(&format!("memory: {workers} worker(s), {servers} server(s)"));
-            let (mut all, mut anonymous) = (Vec::new(), Vec::new());
+            let (mut resident, mut in_use) = (Vec::new(), Vec::new());
             for _ in 0..TIMES {
-                let resident = of_one(servers, workers, stage).await?;
-                all.push(resident.all);
-                anonymous.push(resident.anonymous);
+                let held = of_one(servers, workers, stage).await?;
+                resident.push(held.resident);
+                in_use.push(held.in_use);
             }
-            memory.push(Measured { servers, workers, all: Summary::of(&all), anonymous: Summary::of(&anonymous) });
+            let (resident, in_use) = (Summary::of(&resident), Summary::of(&in_use));
+            memory.push(Measured { servers, workers, resident, in_use });
         }
     }
     Ok(Memory(memory))
 }
 
-async fn of_one(servers: usize, workers: u32, stage: &Stage) -> Result<Resident, Failure> {
+async fn of_one(servers: usize, workers: u32, stage: &Stage) -> Result<Held, Failure> {
     let envoy = start(&with_servers(servers, stage), &Options { concurrency: workers, ..quiet() }).await?;
     let address = envoy.listener(LISTENER).await?;
     let count = usize::try_from(workers)?;
@@ -121,8 +120,9 @@ async fn of_one(servers: usize, workers: u32, stage: &Stage) -> Result<Resident,
     for _ in 0..ATTEMPTS {
         stage.load.run(address, shape).await?;
         if have_served(&envoy).await? == count {
+            let allocator = serde_json::from_str(&envoy.admin_get("/memory").await?)?;
             let status = std::fs::read_to_string(format!("/proc/{}/status", envoy.id()?))?;
-            return resident(&status).ok_or_else(|| "Linux does not say how much memory Envoy has".into());
+            return held(&status, &allocator).ok_or_else(|| "nobody says how much memory Envoy has".into());
         }
     }
     Err("there is a worker that no connection comes to".into())
@@ -134,43 +134,56 @@ async fn have_served(envoy: &Envoy) -> Result<usize, Failure> {
     Ok(stats.lines().filter(|line| !line.ends_with(": 0")).count())
 }
 
-/// Reads `/proc/<id>/status`.
-fn resident(status: &str) -> Option<Resident> {
-    let kibibytes = |name: &str| {
+/// Reads `/proc/<id>/status` and what Envoy's admin interface says of its allocator.
+fn held(status: &str, allocator: &Value) -> Option<Held> {
+    let of_linux = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-        line.trim().strip_suffix(" kB")?.parse().ok()
+        Some(line.trim().strip_suffix(" kB")?.parse::<f64>().ok()? * 1024.0 / MB)
     };
-    Some(Resident { all: kibibytes("VmRSS:")?, anonymous: kibibytes("RssAnon:")? })
+    let of_envoy = |name: &str| Some(allocator.get(name)?.as_str()?.parse::<f64>().ok()? / MB);
+    let free = of_envoy("heap_size")? - of_envoy("pageheap_unmapped")? - of_envoy("allocated")?;
+    Some(Held { resident: of_linux("VmRSS:")?, in_use: of_linux("RssAnon:")? - free })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{MANY, Measured, Memory, Resident, resident};
+    use serde_json::json;
+
+    use super::{MANY, Measured, Memory, held};
     use crate::stats::Summary;
 
     #[test]
-    fn a_status_says_how_much_is_resident() {
+    fn what_the_allocator_has_free_is_not_in_use() {
         let status = "Name:\tenvoy\nVmRSS:\t   81920 kB\nRssAnon:\t   40960 kB\nRssFile:\t   40960 kB\n";
-        assert_eq!(resident(status), Some(Resident { all: 81920.0, anonymous: 40960.0 }));
-        assert_eq!(resident("Name:\tenvoy\n"), None);
+        let allocator = json!({"allocated": "9000000", "heap_size": "18000000", "pageheap_unmapped": "4000000"});
+        let held = held(status, &allocator).unwrap();
+        assert!((held.resident - 83.886_08).abs() < 1e-9);
+        // 41.94304 less the 5 that are neither allocated nor given back.
+        assert!((held.in_use - 36.943_04).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_nobody_says_is_not_known() {
+        assert_eq!(held("Name:\tenvoy\n", &json!({})), None);
     }
 
     #[test]
     fn what_a_worker_takes_is_told_from_what_the_process_takes() {
-        let measured = |servers, workers, kibibytes| {
-            let summary = Summary::of(&[kibibytes]);
-            Measured { servers, workers, all: summary, anonymous: summary }
+        let measured = |servers, workers, megabytes| {
+            let summary = Summary::of(&[megabytes]);
+            Measured { servers, workers, resident: summary, in_use: summary }
         };
         let memory = Memory(vec![
-            measured(0, 1, 10_100.0),
-            measured(0, 16, 11_600.0), // 100 a worker
-            measured(1, 1, 10_300.0),
-            measured(1, 16, 14_800.0), // 300 a worker, above 10,000
-            measured(MANY, 1, 40_297.0),
-            measured(MANY, 16, 194_782.0), // 10,299 a worker, above 29,998
+            measured(0, 1, 10.1),
+            measured(0, 16, 11.6), // 0.1 a worker
+            measured(1, 1, 10.3),
+            measured(1, 16, 14.8),       // 0.3 a worker, above 10
+            measured(MANY, 1, 40.299),   // above 29.998 …
+            measured(MANY, 16, 194.784), // … 10.299 a worker: 9.999 more, a thousand bytes for each further server
         ]);
-        assert!((memory.per_worker(1) - 200.0).abs() < 1e-6);
-        assert!((memory.per_server_and_worker() - 1024.0).abs() < 1e-6);
-        assert!((memory.per_server_and_process() - 2047.795).abs() < 1e-2);
+        assert!((memory.per_worker(1) - memory.per_worker(0) - 0.2).abs() < 1e-9);
+        assert!((memory.per_server_and_worker() - 1000.0).abs() < 1e-6);
+        // (30.0 - 10.0) MB for 9,999 servers
+        assert!((memory.per_server_and_process() - 2000.2).abs() < 0.01);
     }
 }

@@ -83,32 +83,32 @@ impl Report {
 
     /// How much memory it takes.
     pub fn memory(&mut self, memory: &Memory) {
-        println!("\n### Memory of the Envoy process in MB: resident, and of that anonymous\n");
+        println!("\n### Memory of the Envoy process in MB: resident, and in use\n");
         let workers: String = WORKERS.iter().map(|workers| format!(" {workers} worker(s) |")).collect();
-        println!("| |{workers} each further worker above no-op |\n| --- | ---: | ---: | ---: | ---: |");
+        println!("| |{workers} a further worker | above no-op |\n| --- | ---: | ---: | ---: | ---: | ---: |");
         for servers in SERVERS {
             let of_these = memory.0.iter().filter(|one| one.servers == servers);
-            let cells: String = of_these
-                .map(|one| format!(" {:.1}, {:.1} |", one.all.median / 1024.0, one.anonymous.median / 1024.0))
-                .collect();
+            let cells: String =
+                of_these.map(|one| format!(" {:.1}, {:.1} |", one.resident.median, one.in_use.median)).collect();
+            let (further, above) = (memory.per_worker(servers), memory.per_worker(servers) - memory.per_worker(0));
             match servers {
-                0 => println!("| no-op wasm |{cells} |"),
-                _ => println!("| **ours**, {servers} server(s) |{cells} {:.2} |", memory.per_worker(servers) / 1024.0),
+                0 => println!("| no-op wasm |{cells} {further:.2} | |"),
+                _ => println!("| ours, {servers} server(s) |{cells} {further:.2} | {above:.2} |"),
             }
         }
         let (in_worker, in_process) = (memory.per_server_and_worker(), memory.per_server_and_process());
-        println!("\nEach further server takes {in_worker:.0} bytes in each worker, and {in_process:.0} bytes once.");
+        println!("\nA further server takes {in_worker:.0} bytes in each worker, and {in_process:.0} bytes once.");
         let row = |one: &crate::memory::Measured| {
             json!({
                 "servers": one.servers,
                 "workers": one.workers,
-                "resident_kib": one.all.json(),
-                "anonymous_kib": one.anonymous.json(),
+                "resident_mb": one.resident.json(),
+                "in_use_mb": one.in_use.json(),
             })
         };
         let json = json!({
             "processes": memory.0.iter().map(row).collect::<Vec<_>>(),
-            "kib_per_worker_above_noop": memory.per_worker(1),
+            "mb_per_worker_above_noop": memory.per_worker(1) - memory.per_worker(0),
             "bytes_per_server_and_worker": in_worker,
             "bytes_per_server_and_process": in_process,
         });
@@ -141,6 +141,7 @@ impl Report {
 
     /// How large the module is.
     pub fn module_size(&mut self, bytes: u64) {
+        println!("\nThe module has {bytes} bytes.");
         self.add("module_bytes", json!(bytes), goals::of_module(bytes));
     }
 

@@ -35,12 +35,6 @@ impl Summary {
 }
 
 /// The value below which the part `part` of `sorted` lies, interpolated between neighbours; `NaN` if there is none.
-#[expect(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "positions in a short list"
-)]
 pub fn quantile(sorted: &[f64], part: f64) -> f64 {
     let position = sorted.len().saturating_sub(1) as f64 * part;
     let (below, above) = (position.floor() as usize, position.ceil() as usize);

@@ -12,12 +12,16 @@ use crate::stats::Summary;
 use crate::{Failure, progress};
 
 /// How long one measurement takes, about, in seconds.
-const DURATION: f64 = 0.7;
+const DURATION: f64 = 0.64;
+
+/// In how many parts a measurement is made, with those of all other cases between: a machine is now faster and now slower, for
+/// seconds, and what is compared is to have its share of both.
+const PARTS: usize = 4;
 
 /// How many requests an Envoy has served before it is measured: V8 has compiled what is used often by then.
 const WARM_UP: usize = 20_000;
 
-/// The order of the cases in a round is shuffled, the same way in every run.
+/// The order of the cases is shuffled for each part of each round, the same way in every run.
 const SEED: u64 = 0x6d63_7020_6175_7468;
 
 /// Microseconds a request.
@@ -58,15 +62,21 @@ pub async fn measure(running: &[Running], stage: &Stage, rounds: usize) -> Resul
         let seconds = stage.load.run(one.address, shape).await?;
         pace = pace.min(seconds / f64::from(u32::try_from(WARM_UP)?));
     }
-    let requests = ((DURATION / pace) as usize).max(1);
+    let part = ((DURATION / pace) as usize / PARTS).max(1);
+    let requests = part * PARTS;
     let mut cpu = Cpu { requests, series: CASES.iter().map(|case| (*case, Vec::new())).collect() };
     let mut random = Random(SEED);
     for round in 1..=rounds {
         progress(&format!("CPU time, round {round} of {rounds}"));
-        let mut order: Vec<&Running> = running.iter().collect();
-        random.shuffle(&mut order);
-        for one in order {
-            let micros = per_request(one, stage, requests).await?;
+        let mut spent: Vec<_> = running.iter().map(|one| (one, 0)).collect();
+        for _ in 0..PARTS {
+            random.shuffle(&mut spent);
+            for (one, nanos) in &mut spent {
+                *nanos += nanos_for(one, stage, part).await?;
+            }
+        }
+        for (one, nanos) in spent {
+            let micros = f64::from(u32::try_from(nanos)?) / f64::from(u32::try_from(requests)?) / 1e3;
             if let Some((_, series)) = cpu.series.iter_mut().find(|(case, _)| *case == one.case) {
                 series.push(micros);
             }
@@ -75,11 +85,11 @@ pub async fn measure(running: &[Running], stage: &Stage, rounds: usize) -> Resul
     Ok(cpu)
 }
 
-async fn per_request(one: &Running, stage: &Stage, requests: usize) -> Result<f64, Failure> {
+/// What so many requests cost.
+async fn nanos_for(one: &Running, stage: &Stage, requests: usize) -> Result<u64, Failure> {
     let before = spent(&one.envoy)?;
     stage.load.run(one.address, Shape { requests, connections: CONNECTIONS, rate: None }).await?;
-    let nanos = u32::try_from(spent(&one.envoy)? - before)?;
-    Ok(f64::from(nanos) / f64::from(u32::try_from(requests)?) / 1e3)
+    Ok(spent(&one.envoy)? - before)
 }
 
 /// The nanoseconds that Envoy has run for until now, with all of its threads.

@@ -175,11 +175,6 @@ impl HttpContext for Stream {
         }
     }
 
-    /// Envoy holds back a body by itself while its head waits, unless `allow_on_headers_stop_iteration` is set.
-    fn on_http_request_body(&mut self, _size: usize, _end_of_stream: bool) -> Action {
-        if self.is_waiting() { Action::Pause } else { Action::Continue }
-    }
-
     fn on_http_request_trailers(&mut self, _count: usize) -> Action {
         let verdict = match &self.progress {
             // Whatever becomes of it, these go no further.

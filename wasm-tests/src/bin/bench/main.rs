@@ -48,10 +48,9 @@ async fn run() -> Result<(), Failure> {
     let stage = Stage::build(cores).await?;
     let mut report = Report::new(machine::describe().await?, rounds);
 
-    let running = cases::start_all(&stage).await?;
-    let cpu = cpu::measure(&running, &stage, rounds).await?;
-    report.cpu(&cpu);
+    report.cpu(&cpu::measure(&stage, rounds).await?);
     if !only_cpu {
+        let running = cases::start_all(&stage).await?;
         report.latency(&latency::measure(&running, &stage).await?);
         drop(running);
         report.cold_start(&cold_start::measure(&stage).await?);

@@ -18,6 +18,7 @@ if [ "$(uname -s)" = Linux ] && command -v rustup > /dev/null && command -v cc >
   install -m 755 "${CARGO_TARGET_DIR:-target}/$target/stack/stack" envoy/compose/stack
 else
   echo "build.sh: no rustup, cc and libc.a here; building in $rust"
+  mkdir -p dist target/container
   docker run --rm --volume "$PWD:/repository" --workdir /repository \
     --env CARGO_TARGET_DIR=/repository/target/container "$rust" bash -ec \
     "envoy/compose/build.sh; chown -R $(id -u):$(id -g) dist target/container envoy/compose/stack"

@@ -75,7 +75,11 @@ impl ClientTemplate {
         };
         let parameter = |(name, source): &(String, SecretSource)| {
             let value = source.secret(attributes, |_| Ok(()))?;
-            Ok(Parameter { name: name.clone(), value, is_watched: source.filter_state().is_some() })
+            Ok(Parameter {
+                name: name.clone(),
+                value,
+                watched: source.filter_state().map(|state| state.key().to_owned()),
+            })
         };
         let parameters = self.parameters.iter().map(parameter).collect::<Result<_, _>>()?;
         Ok(Client { endpoint: self.endpoint.clone(), id: self.id.clone(), auth, parameters, timeout: self.timeout })

@@ -69,6 +69,11 @@ impl SecretSource {
 }
 
 impl FilterState {
+    /// What it is called there.
+    pub fn key(&self) -> &str {
+        &self.from_filter_state
+    }
+
     /// The secret, without the line breaks that end a file.
     ///
     /// # Errors

@@ -59,8 +59,9 @@ pub struct Parameter {
     pub name: String,
     /// What it is.
     pub value: Secret,
-    /// Whether that may change while the configuration stays, as a secret does that Envoy watches.
-    pub is_watched: bool,
+    /// The key in the filter state that it comes from, if it is not written in the configuration and may change while that
+    /// stays.
+    pub watched: Option<String>,
 }
 
 /// A request to a token server, as it goes on the wire.
@@ -133,7 +134,7 @@ impl Client {
         let secrets = self.auth.secrets(&self.id);
         let mut fields = self.auth.identity().to_vec();
         fields.extend(secrets.iter().map(Secret::expose));
-        fields.extend(self.fields(|_| true));
+        fields.extend(self.fields(|parameter| parameter.value.expose()));
         TokenKey::of(&fields)
     }
 
@@ -141,7 +142,7 @@ impl Client {
     /// secret was replaced. It goes to nobody else, who might not know the secret.
     pub fn lineage(&self, server: [&str; 2]) -> TokenKey {
         let mut fields = server.to_vec();
-        fields.extend(self.fields(|parameter| !parameter.is_watched));
+        fields.extend(self.fields(|parameter| parameter.watched.as_deref().unwrap_or(parameter.value.expose())));
         TokenKey::of(&fields)
     }
 
@@ -153,11 +154,13 @@ impl Client {
         self.auth.check_key(sign)
     }
 
-    fn fields(&self, choose: impl Fn(&&Parameter) -> bool) -> Vec<&str> {
+    /// What tells the token from others, with `value` for what a parameter is.
+    fn fields<'a>(&'a self, value: impl Fn(&'a Parameter) -> &'a str) -> Vec<&'a str> {
         let Endpoint { cluster, scheme, authority, path } = &self.endpoint;
         let mut fields = vec![scheme, cluster.as_str(), authority, path, &self.id];
-        let parameters = self.parameters.iter().filter(choose);
-        fields.extend(parameters.flat_map(|parameter| [parameter.name.as_str(), parameter.value.expose()]));
+        let kind = |parameter: &Parameter| if parameter.watched.is_some() { "watched" } else { "written" };
+        fields
+            .extend(self.parameters.iter().flat_map(|parameter| [&parameter.name, kind(parameter), value(parameter)]));
         fields
     }
 }

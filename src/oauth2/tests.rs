@@ -63,7 +63,7 @@ fn client(auth: ClientAuth) -> Client {
 }
 
 fn parameter(name: &str, value: &str) -> Parameter {
-    Parameter { name: name.to_owned(), value: secret(value), is_watched: false }
+    Parameter { name: name.to_owned(), value: secret(value), watched: None }
 }
 
 /// Nothing here is to be signed.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::rc::Rc;
 
 use super::host::{Event, Host};
-use super::record::Record;
+use super::record::{Due, Record};
 use super::waiting::{Refusal, Waiter};
 use crate::credential::bearer::authorization;
 use crate::oauth2::{Client, TokenKey};
@@ -102,6 +102,19 @@ impl Token {
     /// Whether a request waits for it.
     pub(super) fn is_wanted(&self) -> bool {
         !self.waiters.borrow().is_empty()
+    }
+
+    /// Whether a credential or a request wants it.
+    pub(super) fn is_used(&self) -> bool {
+        self.users.get() > 0 || self.is_wanted()
+    }
+
+    /// When it is to be fetched, by its record.
+    pub(super) fn due(&self, record: &Record, now: Time) -> Due {
+        match record.due(now, self.is_wanted()) {
+            Due::Now if !self.is_used() => Due::OnDemand,
+            due => due,
+        }
     }
 
     /// Takes the token in hand that `record` has, and drops the one that it has no more.

@@ -282,11 +282,11 @@ impl Tokens {
     }
 
     /// Lets go of the tokens that no credential wants any more: their client's secret was replaced in the filter
-    /// state.
+    /// state. One that is in hand stays until it expires, as its upstream may yet refuse it.
     fn give_up_unused(&self, host: &dyn Host) {
         let is_fetched = |id: &TokenId| self.fetches.borrow().values().any(|fetch| fetch.token == *id);
         let unused =
-            |(id, token): &mut (TokenId, Rc<Token>)| token.users.get() == 0 && !token.is_wanted() && !is_fetched(id);
+            |(id, token): &mut (TokenId, Rc<Token>)| !token.is_used() && token.held().is_none() && !is_fetched(id);
         let unused: Vec<_> = self.list.borrow_mut().extract_if(.., unused).collect();
         for (_, token) in unused {
             self.ids.borrow_mut().remove(token.key.as_str());
@@ -318,14 +318,14 @@ impl Tokens {
         // A token for once is for those who wait already: they need no other.
         token.hold(&record, now);
         token.serve(&record, now, host);
-        if record.due(now, token.is_wanted()) == Due::Now {
+        if token.due(&record, now) == Due::Now {
             self.fetch(id, token, now, host);
             record = read(host, &token.record());
         }
         token.hold(&record, now);
         token.serve(&record, now, host);
         token.settle(host, |waiter| hopeless(&record, waiter, now).map(Err));
-        let due = record.due(now, token.is_wanted());
+        let due = token.due(&record, now);
         token.is_at_gate.set(due == Due::Now);
         let next = match due {
             Due::Now => {

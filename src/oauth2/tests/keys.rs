@@ -110,11 +110,22 @@ fn the_lineage_is_the_same_whatever_the_secret_and_the_method() {
 /// As a secret among `extraParams` is.
 #[test]
 fn a_parameter_that_envoy_watches_changes_the_key_but_not_the_lineage() {
-    let watching = |value: &str| {
-        with(|client| client.parameters.push(Parameter { is_watched: true, ..parameter("assertion", value) }))
+    let watching = |name: &str, state: &str, value: &str| {
+        let watched = Some(state.to_owned());
+        with(|client| client.parameters.push(Parameter { watched, ..parameter(name, value) }))
     };
-    assert_ne!(watching("first").key(), watching("second").key());
-    assert_eq!(watching("first").lineage(SERVER), watching("second").lineage(SERVER));
+    let first = watching("account", "state.a", "first");
+    assert_ne!(first.key(), watching("account", "state.a", "second").key());
+    assert_eq!(first.lineage(SERVER), watching("account", "state.a", "second").lineage(SERVER));
+    // What is somebody else's stays theirs.
+    for other in [
+        watching("account", "state.b", "first"),
+        watching("tenant", "state.a", "first"),
+        with(|client| client.parameters.push(parameter("account", "state.a"))),
+        with(|_| {}),
+    ] {
+        assert_ne!(first.lineage(SERVER), other.lineage(SERVER));
+    }
 }
 
 #[test]

@@ -63,7 +63,9 @@ fn a_lifetime_is_read_in_all_the_ways_it_is_written() {
         // The record puts a limit to it.
         (r#", "expires_in": 1e300"#, Duration::MAX),
         (r#", "expires_in": "1e300""#, Duration::MAX),
+        // These are no numbers in JSON.
         (r#", "expires_in": "inf""#, seconds(300)),
+        (r#", "expires_in": "03600""#, seconds(300)),
     ] {
         assert_eq!(lifetime(expires_in), expected, "{expires_in}");
     }

@@ -141,6 +141,8 @@ fn a_configuration_that_is_replaced_in_mid_fetch_leaves_nobody_waiting() {
         }
         assert_eq!(world.request().await.0.status, 200);
         world.metric_is("waiting_requests.server.c", 0).await;
-        assert!(world.tokens.asked().len() <= 3);
+        // In each replacement, each of four workers and the main thread may let go of a fetch, and the next one take it over.
+        let asked = world.tokens.asked().len();
+        assert!(asked <= 1 + 2 * 5, "{asked} token requests");
     });
 }

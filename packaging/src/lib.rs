@@ -1,6 +1,28 @@
 //! What is made of the filter once it is compiled.
 
-use std::path::PathBuf;
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Why a file cannot be made.
+pub type Failure = Box<dyn Error + Send + Sync>;
+
+/// What a program here is: it makes the file of its second argument from that of its first. `target` is what `make` calls
+/// it by.
+pub fn main(target: &str, usage: &str, make: impl FnOnce(&Path, &Path) -> Result<(), Failure>) -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().skip(1).map(PathBuf::from).collect();
+    let [from, to] = arguments.as_slice() else {
+        eprintln!("usage: {usage}");
+        return ExitCode::FAILURE;
+    };
+    match make(from, to) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{target}: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
 
 /// The folder of the repository.
 pub fn repository() -> PathBuf {

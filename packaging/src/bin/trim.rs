@@ -1,28 +1,14 @@
 //! `make build`: the compiled module without the exports that Envoy need not call, and without what only
 //! those need.
 
-use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
-use packaging::EXPORTS;
+use packaging::{EXPORTS, Failure};
 use walrus::{ExportId, Module, passes};
 
-type Failure = Box<dyn Error + Send + Sync>;
-
 fn main() -> ExitCode {
-    let arguments: Vec<_> = std::env::args_os().skip(1).map(PathBuf::from).collect();
-    let [compiled, trimmed] = arguments.as_slice() else {
-        eprintln!("usage: trim COMPILED TRIMMED");
-        return ExitCode::FAILURE;
-    };
-    match trim(compiled, trimmed) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("make build: {failure}");
-            ExitCode::FAILURE
-        }
-    }
+    packaging::main("make build", "trim COMPILED TRIMMED", trim)
 }
 
 fn trim(compiled: &Path, trimmed: &Path) -> Result<(), Failure> {

@@ -3,20 +3,20 @@
 
 use std::rc::Rc;
 
-use http::HeaderName;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, PROXY_AUTHORIZATION, WWW_AUTHENTICATE};
-
 use crate::credential::{Applied, Attributes, Awaited};
+use crate::header_name::{AUTHORIZATION, HeaderName};
 use crate::refusal::Reason;
 use crate::request::{AUTHORITY, Headers, STATUS};
 use crate::selection::{ServerId, Servers, Unmatched, Upstream};
 use crate::token::{TokenId, Tokens};
 
 /// Removed from every request, whatever the configuration says.
-const ALWAYS_STRIPPED: [HeaderName; 3] = [AUTHORIZATION, HeaderName::from_static("x-api-key"), CONTENT_LENGTH];
+const ALWAYS_STRIPPED: [HeaderName; 3] =
+    [AUTHORIZATION, HeaderName::known("x-api-key"), HeaderName::known("content-length")];
 
 /// Removed as well, unless `stripHeaders` says otherwise.
-pub const STRIPPED_BY_DEFAULT: [HeaderName; 2] = [COOKIE, PROXY_AUTHORIZATION];
+pub const STRIPPED_BY_DEFAULT: [HeaderName; 2] =
+    [HeaderName::known("cookie"), HeaderName::known("proxy-authorization")];
 
 /// A configuration, ready to serve requests.
 #[derive(Debug)]
@@ -161,7 +161,7 @@ impl Filter {
         let reason = match headers.get(STATUS)?.as_slice() {
             b"401" => Reason::UpstreamUnauthorized,
             // Without a challenge it is about something else: an Origin, say, or a matter of the server's own.
-            b"403" if headers.get(WWW_AUTHENTICATE.as_str()).is_some() => Reason::UpstreamForbidden,
+            b"403" if headers.get("www-authenticate").is_some() => Reason::UpstreamForbidden,
             _ => return None,
         };
         let is_unauthorized = reason == Reason::UpstreamUnauthorized;

@@ -8,6 +8,7 @@
 pub mod config;
 pub mod credential;
 pub mod filter;
+pub mod header_name;
 #[cfg(target_arch = "wasm32")]
 mod host;
 pub mod metrics;

@@ -3,8 +3,6 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use http::StatusCode;
-
 /// The headers of a refusal. `retry_after` is rounded up to whole seconds (RFC 9110 §10.2.3), so that whoever
 /// goes by it does not come too early.
 pub fn headers(retry_after: Option<Duration>) -> Vec<(&'static str, Cow<'static, str>)> {
@@ -18,7 +16,7 @@ const CODE: i32 = -32603;
 
 /// Makes [`Reason`] from lines of `variant: status, "name", "message"`.
 macro_rules! reasons {
-    ($($(#[$docs:meta])* $reason:ident: $status:ident, $name:literal, $message:literal;)*) => {
+    ($($(#[$docs:meta])* $reason:ident: $status:literal, $name:literal, $message:literal;)*) => {
         /// Why a request is refused. The names are documented and stay.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Reason {
@@ -36,10 +34,10 @@ macro_rules! reasons {
                 }
             }
 
-            /// Always 5xx: an MCP client reads 401 and 403 as its own credential failing.
-            pub fn status(self) -> StatusCode {
+            /// Never 401 or 403: an MCP client reads these as its own credential failing.
+            pub fn status(self) -> u16 {
                 match self {
-                    $(Self::$reason => StatusCode::$status,)*
+                    $(Self::$reason => $status,)*
                 }
             }
 
@@ -54,29 +52,29 @@ macro_rules! reasons {
 
 reasons! {
     /// No server is configured for the route or cluster of this request.
-    UnknownServer: SERVICE_UNAVAILABLE, "unknown_server", "The gateway has no MCP server configured for this request";
+    UnknownServer: 503, "unknown_server", "The gateway has no MCP server configured for this request";
     /// The server is switched off: `"enabled": false`.
-    ServerDisabled: SERVICE_UNAVAILABLE, "server_disabled", "The MCP server is switched off at the gateway";
+    ServerDisabled: 503, "server_disabled", "The MCP server is switched off at the gateway";
     /// The filter state of the request has no secret under the key that the configuration names.
-    SecretMissing: SERVICE_UNAVAILABLE, "secret_missing", "The gateway has no credential for this MCP server at the moment";
+    SecretMissing: 503, "secret_missing", "The gateway has no credential for this MCP server at the moment";
     /// The secret in the filter state cannot be part of a credential.
-    SecretInvalid: SERVICE_UNAVAILABLE, "secret_invalid", "The gateway's credential for this MCP server is not usable";
+    SecretInvalid: 503, "secret_invalid", "The gateway's credential for this MCP server is not usable";
     /// The token server cannot be reached, says that it cannot answer now, or answers what is no token.
-    TokenUnavailable: SERVICE_UNAVAILABLE, "token_unavailable", "The gateway cannot get its token for this MCP server at the moment";
+    TokenUnavailable: 503, "token_unavailable", "The gateway cannot get its token for this MCP server at the moment";
     /// No token came while the request could wait.
-    TokenTimeout: SERVICE_UNAVAILABLE, "token_timeout", "The gateway's token for this MCP server did not come in time";
+    TokenTimeout: 503, "token_timeout", "The gateway's token for this MCP server did not come in time";
     /// The token server refuses the client or what it asks for.
-    TokenRefused: SERVICE_UNAVAILABLE, "token_refused", "The gateway is refused a token for this MCP server";
+    TokenRefused: 503, "token_refused", "The gateway is refused a token for this MCP server";
     /// Envoy has no cluster for the token server.
-    TokenClusterUnknown: SERVICE_UNAVAILABLE, "token_cluster_unknown", "The gateway does not know where to get its token for this MCP server";
+    TokenClusterUnknown: 503, "token_cluster_unknown", "The gateway does not know where to get its token for this MCP server";
     /// The MCP server answered 401 to the gateway's credential.
-    UpstreamUnauthorized: BAD_GATEWAY, "upstream_unauthorized", "The MCP server does not accept the gateway's credential";
+    UpstreamUnauthorized: 502, "upstream_unauthorized", "The MCP server does not accept the gateway's credential";
     /// The MCP server answered 403 and a challenge to the gateway's credential.
-    UpstreamForbidden: BAD_GATEWAY, "upstream_forbidden", "The gateway's credential does not suffice for the MCP server";
+    UpstreamForbidden: 502, "upstream_forbidden", "The gateway's credential does not suffice for the MCP server";
     /// The credential goes into the query, and the request has no path.
-    NoPath: NOT_IMPLEMENTED, "no_path", "The gateway cannot authenticate a request without a path to this MCP server";
+    NoPath: 501, "no_path", "The gateway cannot authenticate a request without a path to this MCP server";
     /// The filter has no configuration, or Envoy did not let it change the request.
-    Internal: INTERNAL_SERVER_ERROR, "internal", "The gateway failed to prepare this request for the MCP server";
+    Internal: 500, "internal", "The gateway failed to prepare this request for the MCP server";
 }
 
 impl Reason {
@@ -95,9 +93,9 @@ mod tests {
     use super::Reason;
 
     #[test]
-    fn every_refusal_is_a_json_rpc_error_with_a_server_status() {
+    fn every_refusal_is_a_json_rpc_error_and_no_word_about_the_callers_credential() {
         for reason in Reason::ALL {
-            assert!(reason.status().is_server_error(), "{reason:?}");
+            assert!((400..600).contains(&reason.status()) && ![401, 403].contains(&reason.status()), "{reason:?}");
             let body: serde_json::Value = serde_json::from_str(&reason.body()).unwrap();
             assert_eq!(body["jsonrpc"], "2.0");
             assert!(body.get("id").is_some_and(serde_json::Value::is_null));
@@ -111,7 +109,7 @@ mod tests {
     fn the_readme_has_every_reason_with_its_status_and_the_shape() {
         let readme = include_str!("../README.md");
         for reason in Reason::ALL {
-            let row = format!("| {} | `{}` |", reason.status().as_u16(), reason.name());
+            let row = format!("| {} | `{}` |", reason.status(), reason.name());
             assert!(readme.contains(&row), "{row}");
         }
         assert!(readme.contains(&Reason::ServerDisabled.body()));

@@ -14,7 +14,6 @@ mod tests;
 use std::marker::PhantomData;
 use std::rc::Rc;
 
-use http::HeaderName;
 use serde::Deserialize;
 
 use self::environment::expand;
@@ -22,6 +21,7 @@ use self::error::{Checks, ConfigErrors};
 use self::json::Json;
 use crate::credential::{Auth, ReadAuth, ServerTokens};
 use crate::filter::{Filter, STRIPPED_BY_DEFAULT};
+use crate::header_name::HeaderName;
 use crate::request::ORIGINAL_HOST;
 use crate::selection::{SelectBy, Server, Servers, Unmatched, Upstream};
 use crate::token::Tokens;
@@ -131,7 +131,7 @@ fn one_server(mut json: Json, environment: Environment<'_>, mut checks: Checks<'
     let server = server(None, keys, auth, environment, &tokens, checks)?;
     // In a cluster the filter comes after a host rewrite of the route, which leaves the caller's host here.
     let mut strip = strip?;
-    strip.push(HeaderName::from_static(ORIGINAL_HOST));
+    strip.push(HeaderName::known(ORIGINAL_HOST));
     Some(Filter::new(Servers::only(server), tokens, strip))
 }
 

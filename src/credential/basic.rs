@@ -2,13 +2,13 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use http::header::AUTHORIZATION;
 use serde::Deserialize;
 
 use super::secret_headers::{Form, SecretHeader, credential};
 use super::secret_source::SecretSource;
 use super::{Credential, Kind, ServerTokens};
 use crate::config::error::{Checks, Rule};
+use crate::header_name::AUTHORIZATION;
 use crate::secret::Secret;
 
 /// The keys of `BASIC`.

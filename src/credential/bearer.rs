@@ -1,12 +1,12 @@
 //! `BEARER`: a static token (RFC 6750 §2.1).
 
-use http::header::AUTHORIZATION;
 use serde::Deserialize;
 
 use super::secret_headers::{Form, SecretHeader, credential};
 use super::secret_source::SecretSource;
 use super::{Credential, Kind, ServerTokens};
 use crate::config::error::{Checks, Rule};
+use crate::header_name::AUTHORIZATION;
 use crate::secret::Secret;
 
 /// The keys of `BEARER`.

@@ -4,13 +4,11 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::HeaderName;
-use http::header::AUTHORIZATION;
-
 use super::client_template::ClientTemplate;
 use super::secret_source::FilterState;
 use super::{Applied, Attributes, Awaited, Credential, ServerTokens};
 use crate::filter::SentToken;
+use crate::header_name::{AUTHORIZATION, HeaderName};
 use crate::oauth2::Client;
 use crate::refusal::Reason;
 use crate::request::Headers;

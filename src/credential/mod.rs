@@ -19,12 +19,12 @@ mod secret_source;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::HeaderName;
 use serde::Deserialize;
 
 use crate::config::error::{Checks, ConfigError};
 use crate::config::json::Json;
 use crate::filter::SentToken;
+use crate::header_name::HeaderName;
 use crate::refusal::Reason;
 use crate::request::Headers;
 use crate::token::{TokenId, Tokens};

@@ -1,11 +1,10 @@
 //! A credential in headers: prepared when the configuration loads where the secrets are written there, and
 //! for each request where its filter state has them.
 
-use http::HeaderName;
-
 use super::secret_source::{FilterState, SecretSource};
 use super::{Applied, Attributes, Credential};
 use crate::config::error::{Checks, Rule};
+use crate::header_name::HeaderName;
 use crate::refusal::Reason;
 use crate::request::Headers;
 use crate::secret::Secret;

@@ -320,7 +320,7 @@ fn refuse(refusal: Refusal) -> Action {
     let headers = refusal::headers(retry_after);
     let headers = headers.iter().map(|(name, value)| (*name, value.as_ref())).collect();
     let body = reason.body();
-    let sent = hostcalls::send_http_response(reason.status().as_u16().into(), headers, Some(body.as_bytes()));
+    let sent = hostcalls::send_http_response(reason.status().into(), headers, Some(body.as_bytes()));
     if let Err(status) = sent {
         error!("mcp-upstream-auth: a refusal cannot be sent: {status:?}");
     }

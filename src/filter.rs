@@ -3,16 +3,19 @@
 
 use std::rc::Rc;
 
-use crate::credential::{Applied, Attributes, Awaited};
+use crate::credential::{Applied, Awaited, Refused};
 use crate::header_name::{AUTHORIZATION, HeaderName};
+use crate::payload::Payload;
 use crate::refusal::Reason;
-use crate::request::{AUTHORITY, Headers, STATUS};
+use crate::request::{AUTHORITY, Headers, Request, STATUS};
 use crate::selection::{ServerId, Servers, Unmatched, Upstream};
 use crate::token::{TokenId, Tokens};
 
 /// Removed from every request, whatever the configuration says.
-const ALWAYS_STRIPPED: [HeaderName; 3] =
-    [AUTHORIZATION, HeaderName::known("x-api-key"), HeaderName::known("content-length")];
+const ALWAYS_STRIPPED: [HeaderName; 3] = [AUTHORIZATION, HeaderName::known("x-api-key"), CONTENT_LENGTH];
+
+/// `Content-Length` (RFC 9110 §8.6).
+const CONTENT_LENGTH: HeaderName = HeaderName::known("content-length");
 
 /// Removed as well, unless `stripHeaders` says otherwise.
 pub const STRIPPED_BY_DEFAULT: [HeaderName; 2] =
@@ -31,6 +34,8 @@ pub struct Filter {
 pub enum Decision {
     /// As it is decided here.
     Final(Decided),
+    /// Its body is to be read, of no more than so many bytes; then [`Filter::inject`] decides.
+    Read(ServerId, u64),
     /// It waits for a token; then [`Filter::inject`] decides.
     Wait(ServerId, Awaited),
 }
@@ -119,17 +124,17 @@ impl Filter {
     }
 
     /// Decides on a request and changes its headers accordingly.
-    pub fn on_request(&self, attributes: Attributes<'_>, headers: &mut dyn Headers) -> Decision {
-        match self.servers.select(attributes) {
-            Ok(id) => self.forward(id, attributes, headers),
-            Err(unmatched) => Decision::Final(Decided::without_token(None, self.unmatched(unmatched, headers))),
+    pub fn on_request(&self, request: &mut Request<'_>) -> Decision {
+        match self.servers.select(request.attributes) {
+            Ok(id) => self.forward(id, request),
+            Err(unmatched) => Decision::Final(Decided::without_token(None, self.unmatched(unmatched, request.headers))),
         }
     }
 
     /// Puts the credential of the server `id` into a request that [`Filter::on_request`] has dealt with.
-    pub fn inject(&self, id: ServerId, attributes: Attributes<'_>, headers: &mut dyn Headers) -> Decision {
+    pub fn inject(&self, id: ServerId, request: &mut Request<'_>) -> Decision {
         let Some(upstream) = self.upstream(id) else { return rejected(id, Reason::ServerDisabled) };
-        match upstream.credential.apply(headers, attributes) {
+        match upstream.credential.apply(request) {
             Ok(Applied::Injected(token)) => {
                 Decision::Final(Decided { verdict: Verdict { server: Some(id), outcome: Outcome::Injected }, token })
             }
@@ -158,13 +163,9 @@ impl Filter {
         let Verdict { server, outcome: Outcome::Injected } = decided.verdict else { return None };
         let upstream = self.upstream(server?)?;
         upstream.credential.on_response(headers);
-        let reason = match headers.get(STATUS)?.as_slice() {
-            b"401" => Reason::UpstreamUnauthorized,
-            // Without a challenge it is about something else: an Origin, say, or a matter of the server's own.
-            b"403" if headers.get("www-authenticate").is_some() => Reason::UpstreamForbidden,
-            _ => return None,
-        };
-        let is_unauthorized = reason == Reason::UpstreamUnauthorized;
+        let refused = upstream.credential.refused_by(&headers.get(STATUS)?, headers)?;
+        let is_unauthorized = refused == Refused::Unauthorized;
+        let reason = if is_unauthorized { Reason::UpstreamUnauthorized } else { Reason::UpstreamForbidden };
         let handling = match upstream.passes_challenge {
             true => Handling::Relay,
             false if is_unauthorized && upstream.credential.is_retried() => Handling::LeaveToRetry(reason),
@@ -190,17 +191,23 @@ impl Filter {
     }
 
     /// The credential comes last: what it signs must be what leaves.
-    fn forward(&self, id: ServerId, attributes: Attributes<'_>, headers: &mut dyn Headers) -> Decision {
+    fn forward(&self, id: ServerId, request: &mut Request<'_>) -> Decision {
         let Some(upstream) = self.upstream(id) else { return rejected(id, Reason::ServerDisabled) };
+        let limit = upstream.credential.payload_limit().filter(|_| request.payload == Payload::Unread);
+        let is_too_long = limit.is_some_and(|limit| content_length(request.headers) > limit);
         let replaced = upstream.credential.header_names();
         for name in self.stripped.iter().filter(|name| !replaced.contains(name)) {
-            headers.remove(name.as_str());
+            request.headers.remove(name.as_str());
         }
-        headers.set(AUTHORITY, upstream.host.as_bytes());
-        let decision = self.inject(id, attributes, headers);
-        if let Decision::Wait(..) = decision {
+        request.headers.set(AUTHORITY, upstream.host.as_bytes());
+        let decision = match limit {
+            Some(_) if is_too_long => return rejected(id, Reason::BodyTooLarge),
+            Some(limit) => Decision::Read(id, limit),
+            None => self.inject(id, request),
+        };
+        if let Decision::Wait(..) | Decision::Read(..) = decision {
             // Whatever may become of it, the caller's goes no further.
-            replaced.iter().for_each(|name| headers.remove(name.as_str()));
+            replaced.iter().for_each(|name| request.headers.remove(name.as_str()));
         }
         decision
     }
@@ -211,6 +218,12 @@ impl Decided {
     pub fn without_token(server: Option<ServerId>, outcome: Outcome) -> Self {
         Self { verdict: Verdict { server, outcome }, token: None }
     }
+}
+
+/// How long the caller says that the body is; nothing if it does not say.
+fn content_length(headers: &dyn Headers) -> u64 {
+    let text = headers.get(CONTENT_LENGTH.as_str()).and_then(|value| String::from_utf8(value).ok());
+    text.and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
 fn rejected(id: ServerId, reason: Reason) -> Decision {

@@ -5,14 +5,17 @@
 //! Credentials that must be fetched are kept by [`token`], which asks for them as [`oauth2`] says. [`config`] makes all of it from the plugin configuration when that loads. Only `host`, which is
 //! compiled for wasm alone, talks to Envoy.
 
+pub mod aws;
 pub mod config;
 pub mod credential;
+mod digest;
 pub mod filter;
 pub mod header_name;
 #[cfg(target_arch = "wasm32")]
 mod host;
 pub mod metrics;
 pub mod oauth2;
+pub mod payload;
 pub mod refusal;
 pub mod request;
 pub mod secret;

@@ -71,6 +71,10 @@ reasons! {
     UpstreamUnauthorized: 502, "upstream_unauthorized", "The MCP server does not accept the gateway's credential";
     /// The MCP server answered 403 and a challenge to the gateway's credential.
     UpstreamForbidden: 502, "upstream_forbidden", "The gateway's credential does not suffice for the MCP server";
+    /// A body that is to be signed is larger than `maxBodyBytes`.
+    BodyTooLarge: 413, "body_too_large", "The gateway signs requests to this MCP server, and this one is too large for that";
+    /// A body that is to be signed did not begin to arrive.
+    BodyTimeout: 408, "body_timeout", "The gateway signs requests to this MCP server, and saw nothing of the body of this one";
     /// The credential goes into the query, and the request has no path.
     NoPath: 501, "no_path", "The gateway cannot authenticate a request without a path to this MCP server";
     /// The filter has no configuration, or Envoy did not let it change the request.

@@ -1,8 +1,14 @@
 //! A request as the core sees it: bytes in, changes out. The host's header map is one
 //! implementation, the one in the tests another.
 
+use crate::payload::Payload;
+use crate::time::Time;
+
 /// The pseudo-header with path and query.
 pub const PATH: &str = ":path";
+
+/// The pseudo-header with the method.
+pub const METHOD: &str = ":method";
 
 /// Where Envoy's router keeps the path that a route has rewritten.
 pub const ORIGINAL_PATH: &str = "x-envoy-original-path";
@@ -16,10 +22,28 @@ pub const AUTHORITY: &str = ":authority";
 /// The pseudo-header with the status of a response.
 pub const STATUS: &str = ":status";
 
+/// Reads an Envoy attribute of a request by its path.
+pub type Attributes<'a> = &'a dyn Fn(&[&str]) -> Option<Vec<u8>>;
+
+/// The head of one request, and what is known beside it.
+pub struct Request<'a> {
+    /// Its headers.
+    pub headers: &'a mut dyn Headers,
+    /// Its attributes. What is read from them costs every request.
+    pub attributes: Attributes<'a>,
+    /// Its body, as far as that is known.
+    pub payload: Payload,
+    /// The time, which costs a call into the host.
+    pub now: &'a dyn Fn() -> Time,
+}
+
 /// The headers or trailers of one request. Names are lower case; values are any bytes.
 pub trait Headers {
     /// The value of `name`; costs a call into the host and a copy.
     fn get(&self, name: &str) -> Option<Vec<u8>>;
+
+    /// All of them in their order, those that come twice as well; a call and copies.
+    fn all(&self) -> Vec<(String, Vec<u8>)>;
 
     /// Removes every header called `name`.
     fn remove(&mut self, name: &str);

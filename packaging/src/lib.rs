@@ -36,7 +36,7 @@ pub fn module() -> PathBuf {
 
 /// What the module exports: Envoy calls what is there, and each call costs every request. The SDK exports
 /// all of proxy-wasm's callbacks, whether a filter uses them or not.
-pub const EXPORTS: [&str; 13] = [
+pub const EXPORTS: [&str; 14] = [
     "_initialize",
     "memory",
     "proxy_abi_version_0_2_1",
@@ -46,6 +46,7 @@ pub const EXPORTS: [&str; 13] = [
     "proxy_on_http_call_response",
     "proxy_on_memory_allocate",
     "proxy_on_queue_ready",
+    "proxy_on_request_body",
     "proxy_on_request_headers",
     "proxy_on_request_trailers",
     "proxy_on_response_headers",

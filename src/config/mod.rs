@@ -3,13 +3,13 @@
 mod environment;
 pub mod error;
 pub mod json;
-pub mod millis;
 mod protobuf;
 pub mod rules;
 #[cfg(test)]
 mod schema;
 #[cfg(test)]
 mod tests;
+pub mod whole;
 
 use std::marker::PhantomData;
 use std::rc::Rc;

@@ -5,8 +5,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use http::uri::{Authority, PathAndQuery, Uri};
-
+use crate::aws::signer::HEADERS;
 use crate::header_name::HeaderName;
 
 /// Headers that frame or route the message. The proxy owns them; none can be a credential.
@@ -30,12 +29,8 @@ const OWNED_BY_THE_PROXY: [&str; 11] = [
 /// For user information, a path, a scheme, or a name outside letters, digits, `.`, `-` and `_`.
 pub fn host(text: &str) -> Result<String, &'static str> {
     const RULE: &str = "must be a host name or address with an optional port, such as api.example.com or [::1]:8080";
-    let authority: Authority = text.parse().map_err(|_| RULE)?;
-    let name = authority.host();
-    let is_legal = match text.strip_prefix(name) {
-        Some(port) => (is_name(name) || is_bracketed_ipv6(name)) && (port.is_empty() || is_port(port)),
-        None => false,
-    };
+    let (name, port) = host_and_port(text);
+    let is_legal = (is_name(name) || is_bracketed_ipv6(name)) && (port.is_empty() || is_port(port));
     if is_legal { Ok(text.to_owned()) } else { Err(RULE) }
 }
 
@@ -58,19 +53,20 @@ pub struct Url {
 /// For another scheme, user information, a fragment, and everything that is no URL.
 pub fn url(text: &str) -> Result<Url, &'static str> {
     const RULE: &str = "must be an https URL, such as https://auth.example.com/oauth/token, without user or fragment";
-    let uri: Uri = text.parse().map_err(|_| RULE)?;
-    let scheme = match uri.scheme_str() {
-        Some("https") => "https",
-        Some("http") => "http",
+    // A scheme is read without regard to case (RFC 3986 §3.1).
+    let (scheme, rest) = match text.split_once("://").ok_or(RULE)? {
+        (scheme, rest) if scheme.eq_ignore_ascii_case("https") => ("https", rest),
+        (scheme, rest) if scheme.eq_ignore_ascii_case("http") => ("http", rest),
         _ => return Err(RULE),
     };
-    let authority = host(uri.authority().ok_or(RULE)?.as_str()).map_err(|_| RULE)?;
-    if text.contains('#') {
+    let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let authority = host(authority).map_err(|_| RULE)?;
+    if !path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
         return Err(RULE);
     }
-    let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
-    let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-    Ok(Url { scheme, authority, host: uri.host().ok_or(RULE)?.to_owned(), path })
+    let slash = if path.starts_with('/') { "" } else { "/" };
+    let (host, _) = host_and_port(&authority);
+    Ok(Url { scheme, host: host.to_owned(), path: format!("{slash}{path}"), authority })
 }
 
 /// Whether `host` is this machine: `localhost` or a loopback address (RFC 8252 §7.3).
@@ -120,6 +116,13 @@ pub fn text(text: &str) -> Result<&str, &'static str> {
     if text.chars().any(char::is_control) { Err("must not contain a control character") } else { Ok(text) }
 }
 
+/// Splits `host[:port]` before the colon of the port; one in brackets belongs to an address.
+fn host_and_port(text: &str) -> (&str, &str) {
+    let behind_address = text.find(']').unwrap_or_default();
+    let colon = text.rfind(':').filter(|colon| *colon >= behind_address);
+    text.split_at(colon.unwrap_or(text.len()))
+}
+
 /// Whether `text` is a colon and a port that one can connect to.
 fn is_port(text: &str) -> bool {
     let digits = text.strip_prefix(':').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
@@ -155,6 +158,15 @@ pub fn credential_header_name(text: &str) -> Result<HeaderName, &'static str> {
     Ok(name)
 }
 
+/// Reads `text` as the name of a header to be signed.
+///
+/// # Errors
+/// As [`credential_header_name`], and for those that a signature consists of.
+pub fn signed_header_name(text: &str) -> Result<HeaderName, &'static str> {
+    let name = credential_header_name(text)?;
+    if HEADERS.contains(&name) { Err("must not be a header of the signature itself") } else { Ok(name) }
+}
+
 /// Reads `text` as the name of a header to remove.
 ///
 /// # Errors
@@ -184,7 +196,7 @@ pub fn header_value(text: &str) -> Result<(), &'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{credential_header_name, header_value, host};
+    use super::{Url, credential_header_name, header_value, host, url};
     use crate::header_name::HeaderName;
 
     #[test]
@@ -222,6 +234,44 @@ mod tests {
         }
         assert!(host(&"a".repeat(63)).is_ok() && host(&"a".repeat(64)).is_err());
         assert!(host(&"a.".repeat(127)).is_ok() && host(&"a.".repeat(128)).is_err());
+    }
+
+    #[test]
+    fn urls() {
+        for (legal, scheme, authority, own_host, path) in [
+            ("https://a", "https", "a", "a", "/"),
+            ("HTTPS://a.b:8443", "https", "a.b:8443", "a.b", "/"),
+            ("http://a/b/c?d=e/f?g", "http", "a", "a", "/b/c?d=e/f?g"),
+            ("https://a?b", "https", "a", "a", "/?b"),
+            ("https://[::1]/", "https", "[::1]", "[::1]", "/"),
+            ("https://[::1]:80/b:c", "https", "[::1]:80", "[::1]", "/b:c"),
+        ] {
+            let (authority, host, path) = (authority.to_owned(), own_host.to_owned(), path.to_owned());
+            assert_eq!(url(legal), Ok(Url { scheme, authority, host, path }), "{legal}");
+        }
+        for illegal in [
+            "",
+            "a",
+            "//a",
+            "://a",
+            "ftp://a",
+            "https:a",
+            "https://",
+            "https:///b",
+            "https://u@a",
+            "https://a/#b",
+            "https://a#b",
+            "https://a/b c",
+            "https://a/é",
+            "https://a/\r\nb",
+            "https://a:b/",
+            "https://[::1/",
+            "https://[::1]x/",
+            "https://a\\b",
+            " https://a",
+        ] {
+            assert!(url(illegal).is_err(), "{illegal:?}");
+        }
     }
 
     #[test]

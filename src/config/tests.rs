@@ -180,7 +180,7 @@ pub fn refused() -> Vec<(String, Vec<&'static str>)> {
         (with_auth(r#"{"token": "s3cr3t"}"#), vec!["servers.s.auth.type: is required"]),
         (
             with_auth(r#"{"type": "s3cr3t"}"#),
-            vec!["servers.s.auth.type: must be one of NONE, BEARER, BASIC, API_KEY, HEADERS, OAUTH2"],
+            vec!["servers.s.auth.type: must be one of NONE, BEARER, BASIC, API_KEY, HEADERS, OAUTH2, AWS_SIGV4"],
         ),
         (with_auth(r#"{"type": 1}"#), vec!["servers.s.auth.type: must be a string"]),
         (
@@ -561,7 +561,7 @@ fn the_mistakes_of_all_servers_are_reported_at_once() {
             "servers.a.host: must be a host name or address with an optional port, such as api.example.com or [::1]:8080",
             "servers.a.auth.token: must not be empty",
             "servers.b.host: is required",
-            "servers.b.auth.type: must be one of NONE, BEARER, BASIC, API_KEY, HEADERS, OAUTH2",
+            "servers.b.auth.type: must be one of NONE, BEARER, BASIC, API_KEY, HEADERS, OAUTH2, AWS_SIGV4",
             "servers.c.auth.password: environment variable UNSET is not set in the VM, empty, or not UTF-8",
         ]
     );

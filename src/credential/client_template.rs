@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use super::Attributes;
+use super::fetched_token::IssuerTemplate;
 use super::secret_source::{FilterState, SecretSource};
 use crate::config::error::Rule;
 use crate::config::rules::text;
-use crate::oauth2::{Assertion, Client, ClientAuth, Endpoint, Parameter, PrivateKey, SigningKey};
+use crate::oauth2::{Assertion, Client, ClientAuth, Parameter, PrivateKey, SigningKey};
 use crate::refusal::Reason;
+use crate::request::Attributes;
+use crate::token::{Endpoint, Issuer};
 
 /// A [`Client`] but for its secrets.
 pub struct ClientTemplate {
@@ -37,9 +39,8 @@ pub enum AuthTemplate {
     None,
 }
 
-impl ClientTemplate {
-    /// Where the secrets are that are not written in the configuration.
-    pub fn filter_states(&self) -> Vec<FilterState> {
+impl IssuerTemplate for ClientTemplate {
+    fn filter_states(&self) -> Vec<FilterState> {
         let of_auth = match &self.auth {
             AuthTemplate::Basic(source) | AuthTemplate::Post(source) => Some(source),
             AuthTemplate::SecretJwt(source, _) | AuthTemplate::PrivateKeyJwt(source, ..) => Some(source),
@@ -49,11 +50,7 @@ impl ClientTemplate {
         sources.filter_map(SecretSource::filter_state).cloned().collect()
     }
 
-    /// The client with the secrets that `attributes` have.
-    ///
-    /// # Errors
-    /// If one is missing, or cannot be one.
-    pub fn client(&self, attributes: Attributes<'_>) -> Result<Client, Reason> {
+    fn issuer(&self, attributes: Attributes<'_>) -> Result<Box<dyn Issuer>, Reason> {
         let key = |source: &SecretSource| {
             let pem = source.secret(attributes, |_| Ok(()))?;
             PrivateKey::parse(pem.expose()).map_err(|_| Reason::SecretInvalid)
@@ -82,6 +79,7 @@ impl ClientTemplate {
             })
         };
         let parameters = self.parameters.iter().map(parameter).collect::<Result<_, _>>()?;
-        Ok(Client { endpoint: self.endpoint.clone(), id: self.id.clone(), auth, parameters, timeout: self.timeout })
+        let (endpoint, id) = (self.endpoint.clone(), self.id.clone());
+        Ok(Box::new(Client { endpoint, id, auth, parameters, timeout: self.timeout }))
     }
 }

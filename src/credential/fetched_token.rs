@@ -4,119 +4,141 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::client_template::ClientTemplate;
 use super::secret_source::FilterState;
-use super::{Applied, Attributes, Awaited, Credential, ServerTokens};
+use super::{Applied, Awaited, Credential, Refused, ServerTokens, challenge};
 use crate::filter::SentToken;
-use crate::header_name::{AUTHORIZATION, HeaderName};
-use crate::oauth2::Client;
+use crate::header_name::HeaderName;
 use crate::refusal::Reason;
-use crate::request::Headers;
+use crate::request::{Attributes, Headers, Request};
 use crate::secret::Secret;
-use crate::token::{Lease, Token, Tokens};
+use crate::token::{Issuer, Lease, Token, Tokens};
+
+/// An issuer but for the secrets that its client shows it, which may be in the filter state of requests.
+pub trait IssuerTemplate {
+    /// Where the secrets are that are not written in the configuration.
+    fn filter_states(&self) -> Vec<FilterState>;
+
+    /// The issuer, with the secrets that `attributes` have.
+    ///
+    /// # Errors
+    /// If one is missing, or cannot be one.
+    fn issuer(&self, attributes: Attributes<'_>) -> Result<Box<dyn Issuer>, Reason>;
+}
+
+/// What is done with a token in hand. The methods are those of [`Credential`].
+pub trait TokenUse {
+    /// Puts `token` into `request`.
+    ///
+    /// # Errors
+    /// The reason to refuse the request.
+    fn apply(&self, token: &Secret, request: &mut Request<'_>) -> Result<(), Reason>;
+
+    /// See [`Credential::header_names`].
+    fn header_names(&self) -> &[HeaderName];
+
+    /// See [`Credential::payload_limit`].
+    fn payload_limit(&self) -> Option<u64> {
+        None
+    }
+
+    /// See [`Credential::refused_by`].
+    fn refused_by(&self, status: &[u8], response: &dyn Headers) -> Option<Refused> {
+        challenge(status, response)
+    }
+}
+
+/// How a server gets its token.
+pub struct Fetching {
+    /// Who issues it.
+    pub issuer: Box<dyn IssuerTemplate>,
+    /// What is done with it.
+    pub usage: Box<dyn TokenUse>,
+    /// How long a request may wait for it.
+    pub max_wait: Duration,
+    /// See [`Credential::is_retried`].
+    pub is_retried: bool,
+}
 
 /// The credential of a server whose `auth` is at `path` in the configuration.
-pub fn credential(
-    client: ClientTemplate,
-    tokens: ServerTokens<'_>,
-    path: &str,
-    max_wait: Duration,
-    is_retried: bool,
-) -> Box<dyn Credential> {
-    let server = Server {
+pub fn credential(fetching: Fetching, tokens: ServerTokens<'_>, path: &str) -> Box<dyn Credential> {
+    let states = fetching.issuer.filter_states();
+    // Without a secret in the filter state, no attribute is asked for.
+    let issuer = fetching.issuer.issuer(&|_| None).ok().filter(|_| states.is_empty());
+    let mut server = Server {
+        fetching,
         tokens: Rc::clone(tokens.tokens),
         name: Rc::clone(tokens.server),
         host: tokens.host.to_owned(),
         path: path.to_owned(),
-        max_wait,
-        is_retried,
+        states,
+        latest: RefCell::default(),
     };
-    let states = client.filter_states();
-    // Without a secret in the filter state, no attribute is asked for.
-    match client.client(&|_| None) {
-        Ok(client) if states.is_empty() => Box::new(server.token(client)),
-        _ => Box::new(OfRequests { server, client, states, latest: RefCell::default() }),
-    }
+    let lease = issuer.map(|issuer| server.lease(issuer));
+    server.latest = RefCell::new(lease.map(|lease| (Vec::new(), lease)));
+    Box::new(server)
 }
 
-/// What the tokens of one server have in common.
+/// The tokens of one server: one at a time. If the client's secrets come with each request they change rarely:
+/// only then there is another issuer, and another token.
 struct Server {
+    fetching: Fetching,
     tokens: Rc<Tokens>,
     name: Rc<str>,
     host: String,
     path: String,
-    max_wait: Duration,
-    is_retried: bool,
+    states: Vec<FilterState>,
+    /// The token for these secrets.
+    latest: RefCell<Option<(Vec<Secret>, Lease)>>,
 }
 
 impl Server {
-    fn token(&self, client: Client) -> FetchedToken {
-        let token = Token::new(client, Rc::clone(&self.name), &self.host, &self.path);
-        FetchedToken { lease: self.tokens.share(token), max_wait: self.max_wait, is_retried: self.is_retried }
-    }
-}
-
-/// The token of a client whose secrets are known.
-struct FetchedToken {
-    lease: Lease,
-    max_wait: Duration,
-    is_retried: bool,
-}
-
-impl Credential for FetchedToken {
-    fn apply(&self, request: &mut dyn Headers, _: Attributes<'_>) -> Result<Applied, Reason> {
-        let Lease { id, token } = &self.lease;
-        let held = token.held();
-        let Some(held) = held.as_ref() else {
-            return Ok(Applied::Awaits(Awaited { id: *id, max_wait: self.max_wait }));
-        };
-        request.set(AUTHORIZATION.as_str(), held.authorization.expose().as_bytes());
-        Ok(Applied::Injected(Some(SentToken { id: *id, generation: held.generation })))
+    fn lease(&self, issuer: Box<dyn Issuer>) -> Lease {
+        self.tokens.share(Token::new(issuer, Rc::clone(&self.name), &self.host, &self.path))
     }
 
-    fn header_names(&self) -> &[HeaderName] {
-        const NAMES: &[HeaderName] = &[AUTHORIZATION];
-        NAMES
-    }
-
-    fn is_retried(&self) -> bool {
-        self.is_retried
-    }
-}
-
-/// The token of a client whose secrets come with each request. They change rarely: only then there is
-/// another client, and another token.
-struct OfRequests {
-    server: Server,
-    client: ClientTemplate,
-    states: Vec<FilterState>,
-    latest: RefCell<Option<(Vec<Secret>, FetchedToken)>>,
-}
-
-impl Credential for OfRequests {
-    fn apply(&self, request: &mut dyn Headers, attributes: Attributes<'_>) -> Result<Applied, Reason> {
+    /// Makes the token the one for the secrets that `attributes` have.
+    fn renew(&self, attributes: Attributes<'_>) -> Result<(), Reason> {
         let secrets: Vec<Secret> =
             self.states.iter().map(|state| state.read(attributes, |_| Ok(()))).collect::<Result<_, _>>()?;
         let mut latest = self.latest.borrow_mut();
-        let is_the_same = |(known, _): &(Vec<Secret>, FetchedToken)| {
-            known.iter().map(Secret::expose).eq(secrets.iter().map(Secret::expose))
-        };
+        let is_the_same =
+            |(known, _): &(Vec<Secret>, Lease)| known.iter().map(Secret::expose).eq(secrets.iter().map(Secret::expose));
         if !latest.as_ref().is_some_and(is_the_same) {
-            let token = self.server.token(self.client.client(attributes)?);
-            *latest = Some((secrets, token));
+            let lease = self.lease(self.fetching.issuer.issuer(attributes)?);
+            *latest = Some((secrets, lease));
         }
-        match &*latest {
-            Some((_, token)) => token.apply(request, attributes),
-            None => Err(Reason::Internal),
+        Ok(())
+    }
+}
+
+impl Credential for Server {
+    fn apply(&self, request: &mut Request<'_>) -> Result<Applied, Reason> {
+        if !self.states.is_empty() {
+            self.renew(request.attributes)?;
         }
+        let latest = self.latest.borrow();
+        let (_, Lease { id, token }) = latest.as_ref().ok_or(Reason::Internal)?;
+        let held = token.held();
+        let Some(held) = held.as_ref() else {
+            return Ok(Applied::Awaits(Awaited { id: *id, max_wait: self.fetching.max_wait }));
+        };
+        self.fetching.usage.apply(&held.as_sent, request)?;
+        Ok(Applied::Injected(Some(SentToken { id: *id, generation: held.generation })))
+    }
+
+    fn payload_limit(&self) -> Option<u64> {
+        self.fetching.usage.payload_limit()
     }
 
     fn header_names(&self) -> &[HeaderName] {
-        const NAMES: &[HeaderName] = &[AUTHORIZATION];
-        NAMES
+        self.fetching.usage.header_names()
+    }
+
+    fn refused_by(&self, status: &[u8], response: &dyn Headers) -> Option<Refused> {
+        self.fetching.usage.refused_by(status, response)
     }
 
     fn is_retried(&self) -> bool {
-        self.server.is_retried
+        self.fetching.is_retried
     }
 }

@@ -4,6 +4,7 @@
 //! and makes the [`Credential`]. To add one, write its file and name it in `kinds!`.
 
 mod api_key;
+mod aws_sigv4;
 mod basic;
 pub mod bearer;
 mod client_template;
@@ -26,7 +27,7 @@ use crate::config::json::Json;
 use crate::filter::SentToken;
 use crate::header_name::HeaderName;
 use crate::refusal::Reason;
-use crate::request::Headers;
+use crate::request::{Headers, Request};
 use crate::token::{TokenId, Tokens};
 
 /// The key of an `auth` object that names its kind.
@@ -35,17 +36,18 @@ const TYPE: &str = "type";
 /// The key of an `auth` object that lets the caller see the server's word against the credential.
 pub const PASS_CHALLENGE: &str = "passChallenge";
 
-/// Reads an Envoy attribute of a request by its path.
-pub type Attributes<'a> = &'a dyn Fn(&[&str]) -> Option<Vec<u8>>;
-
 /// A credential, ready to be put into requests: whatever can be computed once has been.
 pub trait Credential {
-    /// Puts the credential into `request`, in place of whatever the caller sent where it goes. What is read
-    /// from `attributes` costs every request.
+    /// Puts the credential into `request`, in place of whatever the caller sent where it goes.
     ///
     /// # Errors
     /// The reason to refuse the request, which then goes no further.
-    fn apply(&self, request: &mut dyn Headers, attributes: Attributes<'_>) -> Result<Applied, Reason>;
+    fn apply(&self, request: &mut Request<'_>) -> Result<Applied, Reason>;
+
+    /// If the request's body must be read before: the most bytes that it may have.
+    fn payload_limit(&self) -> Option<u64> {
+        None
+    }
 
     /// The headers that applying it sets, which then need not be removed first.
     fn header_names(&self) -> &[HeaderName] {
@@ -55,10 +57,24 @@ pub trait Credential {
     /// Takes out of a response what would tell the caller this credential.
     fn on_response(&self, _response: &mut dyn Headers) {}
 
+    /// Whether a response with this status is the upstream's word against the credential.
+    fn refused_by(&self, status: &[u8], response: &dyn Headers) -> Option<Refused> {
+        challenge(status, response)
+    }
+
     /// Whether Envoy repeats a request whose credential was refused, so that it may get another one.
     fn is_retried(&self) -> bool {
         false
     }
+}
+
+/// An upstream's word against a credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// It is not accepted: another one may be.
+    Unauthorized,
+    /// It does not suffice.
+    Forbidden,
 }
 
 /// Whether a request was given a credential.
@@ -97,6 +113,16 @@ pub struct ReadAuth {
     pub auth: Auth,
     /// Whether the caller may see the server's word against the credential.
     pub passes_challenge: bool,
+}
+
+/// What a response says of a credential in HTTP's own terms (RFC 9110 §11, §15.5.2, §15.5.4).
+fn challenge(status: &[u8], response: &dyn Headers) -> Option<Refused> {
+    match status {
+        b"401" => Some(Refused::Unauthorized),
+        // Without a challenge it is about something else: an Origin, say, or a matter of the server's own.
+        b"403" if response.get("www-authenticate").is_some() => Some(Refused::Forbidden),
+        _ => None,
+    }
 }
 
 /// A kind of credential as a configuration writes it.
@@ -153,6 +179,8 @@ kinds! {
     HEADERS => headers::CustomHeaders,
     /// `Authorization: Bearer <token>`, with a token that is fetched (client credentials grant).
     OAUTH2 => oauth2::OAuth2,
+    /// A signature over each request (AWS Signature Version 4).
+    AWS_SIGV4 => aws_sigv4::AwsSigV4,
 }
 
 impl Auth {

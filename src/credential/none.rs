@@ -2,10 +2,10 @@
 
 use serde::Deserialize;
 
-use super::{Applied, Attributes, Credential, Kind, ServerTokens};
+use super::{Applied, Credential, Kind, ServerTokens};
 use crate::config::error::Checks;
 use crate::refusal::Reason;
-use crate::request::Headers;
+use crate::request::Request;
 
 /// No keys.
 #[derive(Debug, Deserialize)]
@@ -20,7 +20,7 @@ impl Kind for NoCredential {
 }
 
 impl Credential for NoCredential {
-    fn apply(&self, _request: &mut dyn Headers, _: Attributes<'_>) -> Result<Applied, Reason> {
+    fn apply(&self, _: &mut Request<'_>) -> Result<Applied, Reason> {
         Ok(Applied::NotWanted)
     }
 }

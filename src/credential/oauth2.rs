@@ -6,15 +6,19 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::client_template::{AuthTemplate, ClientTemplate};
-use super::fetched_token::credential;
+use super::fetched_token::{Fetching, TokenUse, credential};
 use super::one_or_many::OneOrMany;
 use super::secret_source::SecretSource;
 use super::{Credential, Kind, ServerTokens};
 use crate::config::error::{Checks, Rule};
-use crate::config::millis::Millis;
 use crate::config::rules::{Url, absolute_uri, is_loopback, scope_list, text, url};
-use crate::oauth2::{Endpoint, PrivateKey};
+use crate::config::whole::Millis;
+use crate::header_name::{AUTHORIZATION, HeaderName};
+use crate::oauth2::PrivateKey;
+use crate::refusal::Reason;
+use crate::request::Request;
 use crate::secret::Secret;
+use crate::token::Endpoint;
 
 /// Parameters of the request that have keys of their own.
 const RESERVED: [&str; 8] = [
@@ -89,7 +93,23 @@ impl Kind for OAuth2 {
         let max_wait = self.max_wait_ms.as_ref().map_or(PATIENCE, Millis::duration);
         let is_retried = self.retry_on_401.unwrap_or(false);
         let client = self.client(checks)?;
-        Some(credential(client, tokens, checks.path(), max_wait, is_retried))
+        let fetching = Fetching { issuer: Box::new(client), usage: Box::new(InAuthorization), max_wait, is_retried };
+        Some(credential(fetching, tokens, checks.path()))
+    }
+}
+
+/// The token is the value of `Authorization` as it is kept.
+struct InAuthorization;
+
+impl TokenUse for InAuthorization {
+    fn apply(&self, token: &Secret, request: &mut Request<'_>) -> Result<(), Reason> {
+        request.headers.set(AUTHORIZATION.as_str(), token.expose().as_bytes());
+        Ok(())
+    }
+
+    fn header_names(&self) -> &[HeaderName] {
+        const NAMES: &[HeaderName] = &[AUTHORIZATION];
+        NAMES
     }
 }
 

@@ -4,9 +4,9 @@ use form_urlencoded::parse;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::secret_source::{FilterState, SecretSource};
-use super::{Applied, Attributes, Credential};
+use super::{Applied, Credential};
 use crate::refusal::Reason;
-use crate::request::{Headers, ORIGINAL_PATH, PATH};
+use crate::request::{Headers, ORIGINAL_PATH, PATH, Request};
 use crate::secret::Secret;
 
 /// All but the unreserved characters (RFC 3986 §2.3), so that every server decodes it alike.
@@ -93,14 +93,16 @@ impl QueryParameter {
 impl Credential for QueryParameter {
     /// An upstream filter comes after the route has rewritten the path: the caller's parameter is then
     /// in the original one, too, which the server need not see.
-    fn apply(&self, request: &mut dyn Headers, attributes: Attributes<'_>) -> Result<Applied, Reason> {
-        let path = request.get(PATH).filter(|path| path.starts_with(b"/")).ok_or(Reason::NoPath)?;
+    fn apply(&self, request: &mut Request<'_>) -> Result<Applied, Reason> {
+        let path = request.headers.get(PATH).filter(|path| path.starts_with(b"/")).ok_or(Reason::NoPath)?;
         let path = match &self.value {
             Value::Encoded(encoded) => self.replace_in(&path, encoded),
-            Value::Read(state) => self.replace_in(&path, &encode(&self.name, &state.read(attributes, |_| Ok(()))?)),
+            Value::Read(state) => {
+                self.replace_in(&path, &encode(&self.name, &state.read(request.attributes, |_| Ok(()))?))
+            }
         };
-        request.set(PATH, &path);
-        request.remove(ORIGINAL_PATH);
+        request.headers.set(PATH, &path);
+        request.headers.remove(ORIGINAL_PATH);
         Ok(Applied::Injected(None))
     }
 

@@ -2,11 +2,11 @@
 //! for each request where its filter state has them.
 
 use super::secret_source::{FilterState, SecretSource};
-use super::{Applied, Attributes, Credential};
+use super::{Applied, Credential};
 use crate::config::error::{Checks, Rule};
 use crate::header_name::HeaderName;
 use crate::refusal::Reason;
-use crate::request::Headers;
+use crate::request::Request;
 use crate::secret::Secret;
 
 /// What a header's value is made of beside the secret.
@@ -73,13 +73,13 @@ impl Value {
 }
 
 impl Credential for SecretHeaders {
-    fn apply(&self, request: &mut dyn Headers, attributes: Attributes<'_>) -> Result<Applied, Reason> {
+    fn apply(&self, request: &mut Request<'_>) -> Result<Applied, Reason> {
         for (name, value) in self.names.iter().zip(&self.values) {
             match value {
-                Value::Fixed(value) => request.set(name.as_str(), value.expose().as_bytes()),
+                Value::Fixed(value) => request.headers.set(name.as_str(), value.expose().as_bytes()),
                 Value::Read(form, state) => {
-                    let secret = state.read(attributes, |secret| form.check(secret))?;
-                    request.set(name.as_str(), form.value(&secret).expose().as_bytes());
+                    let secret = state.read(request.attributes, |secret| form.check(secret))?;
+                    request.headers.set(name.as_str(), form.value(&secret).expose().as_bytes());
                 }
             }
         }

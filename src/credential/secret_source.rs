@@ -7,9 +7,9 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
-use super::Attributes;
 use crate::config::error::{Checks, Rule};
 use crate::refusal::Reason;
+use crate::request::Attributes;
 use crate::secret::Secret;
 
 /// A secret, or where a request has it.

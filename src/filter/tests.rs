@@ -7,8 +7,10 @@ mod refused_credentials;
 use std::cell::Cell;
 
 use super::{Decided, Decision, Filter, Outcome};
+use crate::payload::Payload;
 use crate::refusal::Reason;
-use crate::request::Headers;
+use crate::request::{Attributes, Headers, Request};
+use crate::time::Time;
 
 /// A header map like Envoy's: names without case, duplicates kept until replaced.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +34,10 @@ impl Headers for FakeHeaders {
     fn get(&self, name: &str) -> Option<Vec<u8>> {
         self.reads.set(self.reads.get() + 1);
         self.entries.iter().find(|(own, _)| own == name).map(|(_, value)| value.clone())
+    }
+
+    fn all(&self) -> Vec<(String, Vec<u8>)> {
+        self.entries.clone()
     }
 
     fn remove(&mut self, name: &str) {
@@ -69,8 +75,13 @@ const KEPT: [&str; 3] = [":method: POST", ":path: /mcp?a=1", "mcp-session-id: 1"
 fn decided(decision: Decision) -> Decided {
     match decision {
         Decision::Final(decided) => decided,
-        Decision::Wait(..) => panic!("it waits"),
+        Decision::Wait(..) | Decision::Read(..) => panic!("it waits"),
     }
+}
+
+/// A request without a body, at noon.
+fn request<'a>(attributes: Attributes<'a>, headers: &'a mut dyn Headers) -> Request<'a> {
+    Request { headers, attributes, payload: Payload::EMPTY, now: &|| Time::NOON }
 }
 
 fn no_attribute(_: &[&str]) -> Option<Vec<u8>> {
@@ -90,7 +101,7 @@ fn each_kind_replaces_the_callers_credentials_by_its_own() {
     ] {
         let mut headers = caller();
         let filter = filter(&format!(r#"{{"host": "up.example", "auth": {auth}}}"#));
-        let verdict = decided(filter.on_request(&no_attribute, &mut headers)).verdict;
+        let verdict = decided(filter.on_request(&mut request(&no_attribute, &mut headers))).verdict;
         assert_eq!(verdict.outcome, Outcome::Injected, "{auth}");
         assert_eq!(headers.lines(), [&KEPT[..], &[":authority: up.example"], &expected].concat(), "{auth}");
         assert_eq!(headers.reads.get(), 0, "{auth}: a header read on the hot path");
@@ -101,7 +112,10 @@ fn each_kind_replaces_the_callers_credentials_by_its_own() {
 fn a_key_in_the_query_costs_one_read() {
     let mut headers = caller();
     let filter = filter(r#"{"host": "up.example", "auth": {"type": "API_KEY", "query": "a", "value": "k"}}"#);
-    assert_eq!(decided(filter.on_request(&no_attribute, &mut headers)).verdict.outcome, Outcome::Injected);
+    assert_eq!(
+        decided(filter.on_request(&mut request(&no_attribute, &mut headers))).verdict.outcome,
+        Outcome::Injected
+    );
     assert_eq!(headers.get(":path").unwrap(), b"/mcp?a=k");
     assert_eq!(headers.reads.get(), 2, "one by the filter, one by this test");
 }
@@ -110,7 +124,8 @@ fn a_key_in_the_query_costs_one_read() {
 fn a_request_without_a_path_is_refused_where_the_query_carries_the_key() {
     let filter = filter(r#"{"host": "up.example", "auth": {"type": "API_KEY", "query": "a", "value": "k"}}"#);
     for headers in [&[][..], &[(":path", "*")], &[(":path", "")]] {
-        let outcome = decided(filter.on_request(&no_attribute, &mut FakeHeaders::new(headers))).verdict.outcome;
+        let outcome =
+            decided(filter.on_request(&mut request(&no_attribute, &mut FakeHeaders::new(headers)))).verdict.outcome;
         assert_eq!(outcome, Outcome::Rejected(Reason::NoPath), "{headers:?}");
     }
 }
@@ -120,7 +135,7 @@ fn no_credential_still_means_that_the_callers_are_removed() {
     for auth in ["", r#", "auth": {}"#, r#", "auth": null"#, r#", "auth": {"type": "none"}"#] {
         let mut headers = caller();
         let filter = filter(&format!(r#"{{"host": "up.example"{auth}}}"#));
-        let verdict = decided(filter.on_request(&no_attribute, &mut headers)).verdict;
+        let verdict = decided(filter.on_request(&mut request(&no_attribute, &mut headers))).verdict;
         assert_eq!(verdict.outcome, Outcome::Stripped, "{auth}");
         assert_eq!(headers.lines(), [&KEPT[..], &[":authority: up.example"]].concat(), "{auth}");
     }
@@ -134,7 +149,8 @@ fn strip_headers_are_taken_instead_of_the_default_ones() {
         (r#"["MCP-Session-Id"]"#, vec!["cookie: session=theirs", "proxy-authorization: theirs"]),
     ] {
         let mut headers = caller();
-        filter(&format!(r#"{{"host": "h", "stripHeaders": {strip}}}"#)).on_request(&no_attribute, &mut headers);
+        filter(&format!(r#"{{"host": "h", "stripHeaders": {strip}}}"#))
+            .on_request(&mut request(&no_attribute, &mut headers));
         assert_eq!(
             headers.lines(),
             [&[":method: POST", ":path: /mcp?a=1"][..], &kept, &[":authority: h"]].concat(),
@@ -163,7 +179,7 @@ fn the_server_is_chosen_by_one_attribute() {
                 assert_eq!(asked, path);
                 Some(name.as_bytes().to_vec())
             };
-            let verdict = decided(filter.on_request(&read, &mut headers)).verdict;
+            let verdict = decided(filter.on_request(&mut request(&read, &mut headers))).verdict;
             assert_eq!(&*filter.servers().get(verdict.server.unwrap()).unwrap().name, name);
             assert_eq!(headers.get("authorization").unwrap(), format!("Bearer {number}").as_bytes());
             assert_eq!(headers.get(":authority").unwrap(), format!("{name}.example").as_bytes());
@@ -188,7 +204,7 @@ fn an_unmatched_request_is_refused_stripped_or_left_alone() {
         for name in [None, Some(b"two".to_vec()), Some(b"\xff\xfe".to_vec()), Some(Vec::new()), Some(b"one ".to_vec())]
         {
             let mut headers = caller();
-            let verdict = decided(filter.on_request(&|_| name.clone(), &mut headers)).verdict;
+            let verdict = decided(filter.on_request(&mut request(&|_| name.clone(), &mut headers))).verdict;
             assert_eq!((verdict.server, verdict.outcome), (None, outcome), "{unmatched} {name:?}");
             assert_eq!(&headers.lines(), expected, "{unmatched} {name:?}");
         }
@@ -201,7 +217,7 @@ fn a_response_keeps_quiet_about_a_key_in_the_query() {
     let bearer = r#"{"host": "h", "auth": {"type": "BEARER", "token": "v"}}"#;
     for (config, expected, reads) in [(query, "https://h/mcp/?a=1", 3), (bearer, "https://h/mcp/?a=1&k=v", 1)] {
         let filter = filter(config);
-        let decided = decided(filter.on_request(&no_attribute, &mut caller()));
+        let decided = decided(filter.on_request(&mut request(&no_attribute, &mut caller())));
         let mut response = FakeHeaders::new(&[(":status", "307"), ("location", "https://h/mcp/?a=1&k=v")]);
         filter.on_response(decided, &mut response);
         assert_eq!(response.reads.get(), reads, "{config}");
@@ -215,7 +231,7 @@ fn a_server_that_is_switched_off_refuses() {
         r#"{"servers": {"one": {"host": "h", "enabled": false, "auth": {"type": "BEARER", "token": "${UNSET}"}}}}"#,
     );
     let mut headers = caller();
-    let verdict = decided(filter.on_request(&|_| Some(b"one".to_vec()), &mut headers)).verdict;
+    let verdict = decided(filter.on_request(&mut request(&|_| Some(b"one".to_vec()), &mut headers))).verdict;
     assert_eq!(verdict.outcome, Outcome::Rejected(Reason::ServerDisabled));
     assert!(verdict.server.is_some());
 }
@@ -229,7 +245,8 @@ fn trailers_lose_the_same_headers() {
     for (name, expected) in
         [("one", vec!["checksum: 1"]), ("other", FakeHeaders::new(&sent).lines().iter().map(String::as_str).collect())]
     {
-        let verdict = decided(filter.on_request(&|_| Some(name.as_bytes().to_vec()), &mut caller())).verdict;
+        let verdict =
+            decided(filter.on_request(&mut request(&|_| Some(name.as_bytes().to_vec()), &mut caller()))).verdict;
         let mut trailers = FakeHeaders::new(&sent);
         filter.on_trailers(verdict, &mut trailers);
         assert_eq!(trailers.lines(), expected, "{name}");
@@ -246,12 +263,14 @@ fn debug_shows_no_secret() {
             "d": {"host": "h", "auth": {"type": "API_KEY", "header": "x-k", "value": "s3cr3t"}},
             "e": {"host": "h", "auth": {"type": "HEADERS", "headers": {"x-k": "s3cr3t"}}},
             "f": {"host": "h", "auth": {"type": "OAUTH2", "tokenUrl": "https://a", "clientId": "u",
-                "clientSecret": "s3cr3t", "extraParams": {"password": "s3cr3t"}}}
+                "clientSecret": "s3cr3t", "extraParams": {"password": "s3cr3t"}}},
+            "g": {"host": "h", "auth": {"type": "AWS_SIGV4", "region": "r", "service": "s", "accessKeyId": "s3cr3t",
+                "secretAccessKey": "s3cr3t", "sessionToken": "s3cr3t"}}
         }}"#,
     );
     let shown = format!("{filter:?}");
-    // Credentials do not show at all. Tokens do, and the client's secret and the parameter are in them.
-    assert_eq!(shown.matches("<redacted>").count(), 2, "{shown}");
+    // Credentials do not show at all. Tokens do, by a digest of what is asked for.
+    assert_eq!(shown.matches("Token {").count(), 1, "{shown}");
     for secret in ["s3cr3t", "dTpzM2NyM3Q="] {
         assert!(!shown.contains(secret), "{shown}");
     }

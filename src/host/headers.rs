@@ -32,6 +32,11 @@ impl Headers for HeaderMap {
         hostcalls::get_map_value_bytes(self.map, name).ok().flatten()
     }
 
+    /// Envoy takes no name that is not of ASCII characters.
+    fn all(&self) -> Vec<(String, Vec<u8>)> {
+        hostcalls::get_map_bytes(self.map).unwrap_or_default()
+    }
+
     fn remove(&mut self, name: &str) {
         self.has_failed |= hostcalls::remove_map_value(self.map, name).is_err();
     }

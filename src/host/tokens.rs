@@ -8,15 +8,11 @@ use prost::Message;
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{BufferType, MapType, Status};
 
-use super::Plugin;
-use crate::oauth2::{LARGEST_BODY, Reply, TokenRequest};
+use super::plugin::Plugin;
 use crate::request::STATUS;
 use crate::secret::Secret;
 use crate::time::Time;
-use crate::token::{Event, Failure, FailureKind, Host, Refusal, Waiter};
-
-/// The shortest time after which Envoy ticks; nothing would be never.
-const TICK: u128 = 1;
+use crate::token::{Event, Failure, FailureKind, Host, LARGEST_BODY, Refusal, Reply, TokenRequest, Waiter};
 
 /// Envoy, for the tokens of one plugin.
 pub struct Envoy<'a> {
@@ -26,8 +22,7 @@ pub struct Envoy<'a> {
 
 impl Host for Envoy<'_> {
     fn now(&self) -> Time {
-        let now = hostcalls::get_current_time().unwrap_or(SystemTime::UNIX_EPOCH);
-        Time::since_epoch(now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
+        now()
     }
 
     /// The standard library seeds its hash maps by the system's random numbers, and each anew.
@@ -70,8 +65,7 @@ impl Host for Envoy<'_> {
     }
 
     fn wake_after(&self, delay: Option<Duration>) {
-        let millis = delay.map_or(0, |delay| delay.as_millis().clamp(TICK, u32::MAX.into()));
-        let _ = hostcalls::set_tick_period(Duration::from_millis(u64::try_from(millis).unwrap_or_default()));
+        self.plugin.look_at_tokens_after(delay);
     }
 
     fn settle(&self, waiter: &Waiter, outcome: Result<(), Refusal>) {
@@ -87,6 +81,12 @@ impl Host for Envoy<'_> {
     fn report(&self, server: &str, event: Event) {
         self.plugin.metrics.count_token_event(server, event);
     }
+}
+
+/// The time by Envoy's clock.
+pub fn now() -> Time {
+    let now = hostcalls::get_current_time().unwrap_or(SystemTime::UNIX_EPOCH);
+    Time::since_epoch(now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
 }
 
 /// The answer to a call, as long as its callback runs; `None` if it broke off, and has no headers then.

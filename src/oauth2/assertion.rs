@@ -4,14 +4,13 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hmac::{Hmac, KeyInit, Mac};
 use serde::Serialize;
-use sha2::Sha256;
 
-use super::Sign;
 use super::private_key::{Algorithm, PrivateKey};
+use crate::digest::hmac_sha256;
 use crate::secret::Secret;
 use crate::time::Time;
+use crate::token::Sign;
 
 /// It is used at once, and once.
 const LIFETIME: Duration = Duration::from_secs(60);
@@ -74,7 +73,7 @@ impl Assertion {
         };
         let input = format!("{}.{}", encode(&header), encode(&claims));
         let signature = match &self.key {
-            SigningKey::Secret(secret) => hs256(secret, input.as_bytes()),
+            SigningKey::Secret(secret) => hmac_sha256(secret.expose().as_bytes(), input.as_bytes()).to_vec(),
             SigningKey::Private(key, _) => {
                 let signature = sign(key.pem(), input.as_bytes())?;
                 match key.algorithm() {
@@ -105,13 +104,6 @@ impl Assertion {
 
 fn encode(part: &impl Serialize) -> String {
     URL_SAFE_NO_PAD.encode(serde_json::to_vec(part).unwrap_or_default())
-}
-
-fn hs256(secret: &Secret, input: &[u8]) -> Vec<u8> {
-    // HMAC takes a key of any length.
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()) else { return Vec::new() };
-    mac.update(input);
-    mac.finalize().into_bytes().to_vec()
 }
 
 /// Makes r‖s, of 32 bytes each (RFC 7518 §3.4), of a signature in DER: a sequence of two integers.

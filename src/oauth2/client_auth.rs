@@ -4,9 +4,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use form_urlencoded::{Serializer, byte_serialize};
 
-use super::{Assertion, Sign};
+use super::Assertion;
 use crate::secret::Secret;
 use crate::time::Time;
+use crate::token::Sign;
 
 /// What `client_assertion` is (RFC 7523 §2.2).
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";

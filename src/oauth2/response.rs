@@ -6,10 +6,7 @@ use crate::config::json::Json;
 use crate::credential::bearer::is_token;
 use crate::secret::Secret;
 use crate::time::Time;
-use crate::token::{Failure, FailureKind, Grant};
-
-/// More is not read: no token is that large.
-pub const LARGEST_BODY: usize = 64 * 1024;
+use crate::token::{Failure, FailureKind, Grant, LARGEST_BODY, Reply};
 
 /// What a token is good for whose server does not say (RFC 6749 §5.1 leaves it open).
 const LIFETIME_IF_NOT_SAID: Duration = Duration::from_secs(300);
@@ -19,17 +16,6 @@ const LONGEST_DESCRIPTION: usize = 200;
 
 /// The longest word of a description that is logged. What is longer may be a part of what was sent.
 const LONGEST_WORD: usize = 32;
-
-/// An answer as Envoy hands it over.
-#[derive(Debug)]
-pub struct Reply<'a> {
-    /// Its status.
-    pub status: u16,
-    /// The value of `Retry-After`, if any.
-    pub retry_after: Option<&'a [u8]>,
-    /// Its body, or a part that is longer than [`LARGEST_BODY`].
-    pub body: &'a [u8],
-}
 
 /// Reads the answer. None of `secrets` will be in a failure's words.
 ///

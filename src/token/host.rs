@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use super::issuer::TokenRequest;
 use super::outcome::Failure;
 use super::waiting::{Refusal, Waiter};
-use crate::oauth2::TokenRequest;
 use crate::secret::Secret;
 use crate::time::Time;
 
@@ -27,7 +27,7 @@ pub trait Host {
     /// # Errors
     /// If it cannot be sent.
     fn call(&self, request: &TokenRequest<'_>) -> Result<u32, Failure>;
-    /// See [`crate::oauth2::Sign`].
+    /// See [`super::Sign`].
     ///
     /// # Errors
     /// If the key cannot sign.

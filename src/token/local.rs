@@ -5,10 +5,9 @@ use std::fmt;
 use std::rc::Rc;
 
 use super::host::{Event, Host};
-use super::record::{Due, Record};
+use super::issuer::{Issuer, TokenKey};
+use super::record::{Due, Granted, Record};
 use super::waiting::{Refusal, Waiter};
-use crate::credential::bearer::authorization;
-use crate::oauth2::{Client, TokenKey};
 use crate::secret::Secret;
 use crate::time::Time;
 
@@ -17,7 +16,7 @@ const PREFIX: &str = "mcp_upstream_auth";
 
 /// One token in one VM.
 pub struct Token {
-    pub(super) client: Client,
+    pub(super) issuer: Box<dyn Issuer>,
     pub(super) key: TokenKey,
     /// What it has in common with the token that this server had when the client had another secret.
     lineage: TokenKey,
@@ -50,21 +49,21 @@ pub(super) enum Loaded {
 
 /// A token in hand.
 pub struct Held {
-    /// The value of `Authorization`.
-    pub authorization: Secret,
+    /// The token as those keep it who send it, see [`Issuer::as_sent`].
+    pub as_sent: Secret,
     /// The token's number; none if it was granted for a client's former secret.
     pub generation: u64,
     expires: Time,
 }
 
 impl Token {
-    /// The token that `client` wants, for the server of this name and host, whose `auth` is at `path` in the
+    /// The token that `issuer` is asked for, for the server of this name and host, whose `auth` is at `path` in the
     /// configuration.
-    pub fn new(client: Client, server: Rc<str>, host: &str, path: &str) -> Self {
-        let key = client.key();
-        let lineage = client.lineage([&server, host]);
+    pub fn new(issuer: Box<dyn Issuer>, server: Rc<str>, host: &str, path: &str) -> Self {
+        let key = issuer.key();
+        let lineage = issuer.lineage([&server, host]);
         Self {
-            client,
+            issuer,
             key,
             lineage,
             server,
@@ -90,7 +89,7 @@ impl Token {
 
     /// The key of the gate before its token server.
     pub(super) fn gate(&self) -> String {
-        format!("{PREFIX}.gate.{}", self.client.endpoint.cluster)
+        format!("{PREFIX}.gate.{}", self.issuer.endpoint().cluster)
     }
 
     /// The key under which the record of the last token is named that was granted to this server, whatever the
@@ -123,12 +122,17 @@ impl Token {
         match record.token() {
             Some(granted) if granted.is_good(now) => {
                 if held.as_ref().is_none_or(|held| held.generation != record.generation()) {
-                    *held = Some(Held::new(granted.token(), record.generation(), granted.expires()));
+                    *held = Some(self.held_as(granted, record.generation(), granted.expires()));
                 }
             }
             // What a former secret was granted serves until this one has a token that is good.
             _ => *held = held.take().filter(|held| held.generation == 0 && held.expires > now),
         }
+    }
+
+    /// `granted` in hand, until it expires.
+    pub(super) fn held_as(&self, granted: &Granted, generation: u64, expires: Time) -> Held {
+        Held { as_sent: self.issuer.as_sent(granted.token()), generation, expires }
     }
 
     /// When something happens here without a change of the record.
@@ -144,7 +148,7 @@ impl Token {
             return self.settle(host, |_| Some(Ok(())));
         }
         if let Some(granted) = record.token().filter(|granted| granted.is_for_once()) {
-            *self.held.borrow_mut() = Some(Held::new(granted.token(), record.generation(), now));
+            *self.held.borrow_mut() = Some(self.held_as(granted, record.generation(), now));
             self.settle(host, |waiter| (waiter.since <= granted.at()).then_some(Ok(())));
             *self.held.borrow_mut() = None;
         }
@@ -165,15 +169,8 @@ impl Token {
     }
 }
 
-impl Held {
-    /// `token` as it is sent.
-    pub(super) fn new(token: &str, generation: u64, expires: Time) -> Self {
-        Self { authorization: authorization(token), generation, expires }
-    }
-}
-
 impl fmt::Debug for Token {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Token").field("client", &self.client).finish_non_exhaustive()
+        formatter.debug_struct("Token").field("key", &self.key).finish_non_exhaustive()
     }
 }

@@ -8,6 +8,7 @@
 mod backoff;
 mod gate;
 mod host;
+mod issuer;
 mod local;
 mod outcome;
 mod record;
@@ -16,6 +17,7 @@ mod tokens;
 mod waiting;
 
 pub use self::host::{Event, Host};
+pub use self::issuer::{Answer, Endpoint, Issuer, LARGEST_BODY, Reply, Sign, TokenKey, TokenRequest};
 pub use self::local::Token;
 pub use self::outcome::{Failure, FailureKind, Grant};
 pub use self::tokens::{Lease, TokenId, Tokens, Wait};

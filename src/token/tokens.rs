@@ -11,12 +11,12 @@ use log::{debug, warn};
 use super::backoff::part_of;
 use super::gate::Gate;
 use super::host::{Event, Host};
-use super::local::{Held, Loaded, Token};
+use super::issuer::{Answer, Reply};
+use super::local::{Loaded, Token};
 use super::outcome::{Failure, FailureKind, Grant};
 use super::record::{Dropped, Due, Record};
 use super::shared::{create, read, update};
 use super::waiting::{Refusal, Waiter, hopeless};
-use crate::oauth2::Reply;
 use crate::refusal::Reason;
 use crate::secret::Secret;
 use crate::time::Time;
@@ -69,12 +69,14 @@ pub struct Lease {
 }
 
 /// A fetch under way.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Fetch {
     token: TokenId,
     /// The name of its claim.
     who: u64,
     since: Time,
+    /// What its requests so far brought.
+    answers: Vec<Secret>,
 }
 
 impl Tokens {
@@ -112,7 +114,7 @@ impl Tokens {
 
     fn load_one(&self, token: &Token, host: &dyn Host) -> Result<(), String> {
         let sign = |pem: &Secret, text: &[u8]| host.sign(pem, text);
-        token.client.check_key(&sign).map_err(|why| format!("{}.privateKey: cannot sign: {why}", token.path))?;
+        token.issuer.check_key(&sign).map_err(|why| format!("{}.privateKey: cannot sign: {why}", token.path))?;
         create::<Record>(host, &token.record());
         create::<Gate>(host, &token.gate());
         if let Some(queue) = self.queue.get() {
@@ -164,11 +166,19 @@ impl Tokens {
     pub fn answered(&self, call: u32, reply: Option<Reply<'_>>, host: &dyn Host) {
         let Some(fetch) = self.fetches.borrow_mut().remove(&call) else { return };
         let Some(token) = self.get(fetch.token) else { return };
-        let result = match reply {
-            Some(reply) => token.client.read(&reply, host.now()),
+        let answer = match reply {
+            Some(reply) => token.issuer.read(&fetch.answers, &reply, host.now()),
             None => Err(Failure::new(FailureKind::Unavailable, "its answer broke off")),
         };
-        self.ended(fetch, &token, result, host);
+        match answer {
+            Ok(Answer::Granted(grant)) => self.ended(&fetch, &token, Ok(grant), host),
+            Ok(Answer::Interim(answer)) => {
+                let mut answers = fetch.answers;
+                answers.push(answer);
+                self.ask(Fetch { answers, ..fetch }, &token, host);
+            }
+            Err(failure) => self.ended(&fetch, &token, Err(failure), host),
+        }
         self.run(host);
     }
 
@@ -305,7 +315,7 @@ impl Tokens {
     /// Looks at what all know of the token, and does what is due. `full_gates` are those before which it
     /// was seen in this run that there is no room: hundreds of tokens may wait there.
     fn look<'a>(&self, id: TokenId, token: &'a Token, full_gates: &mut HashSet<&'a str>, host: &dyn Host) {
-        let cluster = token.client.endpoint.cluster.as_str();
+        let cluster = token.issuer.endpoint().cluster.as_str();
         if token.is_at_gate.get() && !token.is_wanted() && full_gates.contains(cluster) {
             return;
         }
@@ -340,8 +350,8 @@ impl Tokens {
 
     /// Fetches the token if there is room at the gate and nobody else does.
     fn fetch(&self, id: TokenId, token: &Token, now: Time, host: &dyn Host) {
-        let fetch = Fetch { token: id, who: host.random(), since: now };
-        let timeout = token.client.timeout + GRACE;
+        let fetch = Fetch { token: id, who: host.random(), since: now, answers: Vec::new() };
+        let timeout = token.issuer.timeout() + GRACE;
         let is_wanted = token.is_wanted();
         let enter = |gate: &mut Gate| gate.enter(fetch.who, is_wanted, now, timeout);
         let (_, has_entered) = update(host, &token.gate(), enter);
@@ -359,15 +369,21 @@ impl Tokens {
             update(host, &token.gate(), |gate: &mut Gate| gate.leave(fetch.who));
             return;
         }
+        self.ask(fetch, token, host);
+    }
+
+    /// Sends the next request of a fetch.
+    fn ask(&self, fetch: Fetch, token: &Token, host: &dyn Host) {
         let sign = |pem: &Secret, text: &[u8]| host.sign(pem, text);
-        let request = token.client.request(now, [host.random(), host.random()], &sign);
+        let random = [host.random(), host.random()];
+        let request = token.issuer.request(&fetch.answers, host.now(), random, &sign);
         match request.and_then(|request| host.call(&request)) {
             Ok(call) => drop(self.fetches.borrow_mut().insert(call, fetch)),
-            Err(failure) => self.ended(fetch, token, Err(failure), host),
+            Err(failure) => self.ended(&fetch, token, Err(failure), host),
         }
     }
 
-    fn ended(&self, fetch: Fetch, token: &Token, result: Result<Grant, Failure>, host: &dyn Host) {
+    fn ended(&self, fetch: &Fetch, token: &Token, result: Result<Grant, Failure>, host: &dyn Host) {
         let (now, random) = (host.now(), host.random());
         update(host, &token.gate(), |gate: &mut Gate| gate.leave(fetch.who));
         let (record, is_changed) = update(host, &token.record(), |record: &mut Record| match &result {
@@ -382,7 +398,9 @@ impl Tokens {
         if let Err(failure) = &result {
             warn!(
                 "mcp-upstream-auth: no token for server {:?} from the token server in cluster {:?}: {}",
-                token.server, token.client.endpoint.cluster, failure.detail
+                token.server,
+                token.issuer.endpoint().cluster,
+                failure.detail
             );
         }
         if is_changed {
@@ -400,7 +418,7 @@ impl Tokens {
         let Some((former, _)) = host.read(&token.last_granted()) else { return };
         let record: Record = read(host, &String::from_utf8_lossy(&former));
         if let Some(granted) = record.token().filter(|granted| granted.is_good(now)) {
-            *token.held.borrow_mut() = Some(Held::new(granted.token(), 0, granted.expires()));
+            *token.held.borrow_mut() = Some(token.held_as(granted, 0, granted.expires()));
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::outcome::FailureKind;
 use super::record::{Outlook, Record};
 use crate::filter::Decided;
+use crate::payload::Payload;
 use crate::refusal::Reason;
 use crate::selection::ServerId;
 use crate::time::Time;
@@ -25,6 +26,8 @@ pub struct Waiter {
     pub context: u32,
     /// The server it is for.
     pub server: ServerId,
+    /// Its body, if the credential signs that.
+    pub payload: Payload,
     /// Where the request finds what became of it.
     pub decided: Rc<Cell<Option<Decided>>>,
     /// When it began to wait.

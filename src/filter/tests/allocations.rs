@@ -3,7 +3,7 @@
 use allocation_counter::measure;
 
 use super::refused_credentials::{BEARER, OAUTH2, injected};
-use super::{decided, filter};
+use super::{decided, filter, request};
 use crate::filter::Filter;
 use crate::request::Headers;
 
@@ -15,6 +15,10 @@ impl Headers for NoHeaders {
         Some(self.0.to_vec())
     }
 
+    fn all(&self) -> Vec<(String, Vec<u8>)> {
+        Vec::new()
+    }
+
     fn remove(&mut self, _: &str) {}
 
     fn set(&mut self, _: &str, _: &[u8]) {}
@@ -23,7 +27,7 @@ impl Headers for NoHeaders {
 /// How often the filter asks for memory for one request and its answer.
 fn allocations(filter: &Filter) -> u64 {
     let exchange = || {
-        let decided = decided(filter.on_request(&|_| Some(b"s".to_vec()), &mut NoHeaders(b"/mcp")));
+        let decided = decided(filter.on_request(&mut request(&|_| Some(b"s".to_vec()), &mut NoHeaders(b"/mcp"))));
         filter.on_response(decided, &mut NoHeaders(b"200"));
     };
     exchange();

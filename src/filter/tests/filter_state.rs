@@ -1,6 +1,6 @@
 //! Secrets in the filter state of requests.
 
-use super::{caller, decided, filter};
+use super::{caller, decided, filter, request};
 use crate::filter::{Decision, Outcome};
 use crate::refusal::Reason;
 
@@ -32,7 +32,8 @@ fn a_secret_of_the_filter_state_goes_where_a_written_one_would() {
         for end in [&b"s1"[..], b"s1\n", b"s1\r\n\n"] {
             let end: &'static [u8] = end;
             let mut headers = caller();
-            let verdict = decided(filter.on_request(&state(Some(end), Some(b"s2\n")), &mut headers)).verdict;
+            let verdict =
+                decided(filter.on_request(&mut request(&state(Some(end), Some(b"s2\n")), &mut headers))).verdict;
             assert_eq!(verdict.outcome, Outcome::Injected, "{auth}");
             let lines = headers.lines();
             for line in &expected {
@@ -68,7 +69,7 @@ fn a_secret_that_is_missing_or_cannot_be_one_refuses_the_request() {
         (&key, Some(b"no key"), None, Reason::SecretInvalid),
     ] {
         let filter = filter(&format!(r#"{{"host": "h", "auth": {auth}}}"#));
-        let verdict = decided(filter.on_request(&state(a, b), &mut caller())).verdict;
+        let verdict = decided(filter.on_request(&mut request(&state(a, b), &mut caller()))).verdict;
         assert_eq!(verdict.outcome, Outcome::Rejected(reason), "{auth} {a:?} {b:?}");
     }
 }
@@ -84,9 +85,9 @@ fn another_client_secret_is_another_token_and_the_same_one_is_not() {
             ["xds", "route_name"] => Some(b"s".to_vec()),
             _ => state(Some(secret), None)(path),
         };
-        match filter.on_request(&attributes, &mut caller()) {
+        match filter.on_request(&mut request(&attributes, &mut caller())) {
             Decision::Wait(_, awaited) => awaited.id,
-            Decision::Final(decided) => panic!("{decided:?}"),
+            other => panic!("{other:?}"),
         }
     };
     let first = token_for(b"one\n");

@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{FakeHeaders, KEPT, caller, decided, filter, no_attribute};
+use super::{FakeHeaders, KEPT, caller, decided, filter, no_attribute, request};
 use crate::filter::{Challenge, Decided, Decision, Filter, Handling, Outcome};
-use crate::oauth2::{Reply, TokenRequest};
+use crate::payload::Payload;
 use crate::refusal::Reason;
 use crate::secret::Secret;
 use crate::time::Time;
-use crate::token::{Event, Failure, Host, Refusal, Wait, Waiter};
+use crate::token::{Event, Failure, Host, Refusal, Reply, TokenRequest, Wait, Waiter};
 
 pub const BEARER: &str = r#"{"type": "BEARER", "token": "v""#;
 pub const OAUTH2: &str =
@@ -71,7 +71,7 @@ pub fn injected(filter: &Filter) -> Decided {
     let envoy = FakeEnvoy::default();
     filter.tokens().load(&envoy).unwrap();
     grant(filter, &envoy, "fetched");
-    let decided = decided(filter.on_request(&|_| Some(b"s".to_vec()), &mut caller()));
+    let decided = decided(filter.on_request(&mut request(&|_| Some(b"s".to_vec()), &mut caller())));
     assert_eq!(decided.verdict.outcome, Outcome::Injected);
     decided
 }
@@ -88,7 +88,9 @@ fn challenge(filter: &Filter, decided: Decided, response: &[(&str, &str)]) -> Op
 fn a_request_that_waits_has_none_of_the_callers_credentials_left() {
     let filter = with_auth(OAUTH2, "");
     let mut headers = caller();
-    let Decision::Wait(server, awaited) = filter.on_request(&no_attribute, &mut headers) else { panic!("no wait") };
+    let Decision::Wait(server, awaited) = filter.on_request(&mut request(&no_attribute, &mut headers)) else {
+        panic!("no wait")
+    };
     assert_eq!(headers.lines(), [&KEPT[..], &[":authority: up.example"]].concat());
     assert_eq!(awaited.max_wait, Duration::from_secs(5));
     assert_eq!(headers.reads.get(), 0, "a header read before there is anything to do");
@@ -96,11 +98,11 @@ fn a_request_that_waits_has_none_of_the_callers_credentials_left() {
     let envoy = FakeEnvoy::default();
     filter.tokens().load(&envoy).unwrap();
     let (since, deadline) = (Time::NOON, Time::NOON.after(awaited.max_wait));
-    let waiter = Waiter { context: 1, server, decided: Rc::default(), since, deadline };
+    let waiter = Waiter { context: 1, payload: Payload::EMPTY, server, decided: Rc::default(), since, deadline };
     assert_eq!(filter.tokens().wait(awaited.id, waiter, &envoy), Wait::Parked);
     grant(&filter, &envoy, "fetched");
     assert_eq!(*envoy.settled.borrow(), [Ok(())]);
-    let decided = decided(filter.inject(server, &no_attribute, &mut headers));
+    let decided = decided(filter.inject(server, &mut request(&no_attribute, &mut headers)));
     assert!(decided.verdict.outcome == Outcome::Injected && decided.token.is_some());
     assert_eq!(headers.lines(), [&KEPT[..], &[":authority: up.example", "authorization: Bearer fetched"]].concat());
 }
@@ -110,7 +112,7 @@ fn a_token_in_hand_replaces_the_callers_credentials_without_a_read() {
     let filter = with_auth(OAUTH2, "");
     injected(&filter);
     let mut headers = caller();
-    let decided = decided(filter.on_request(&no_attribute, &mut headers));
+    let decided = decided(filter.on_request(&mut request(&no_attribute, &mut headers)));
     assert_eq!(decided.token.map(|token| token.generation), Some(1));
     assert_eq!(headers.lines(), [&KEPT[..], &[":authority: up.example", "authorization: Bearer fetched"]].concat());
     assert_eq!(headers.reads.get(), 0);
@@ -190,7 +192,7 @@ fn without_a_credential_of_ours_every_word_is_for_the_caller() {
         filter(r#"{"servers": {"a": {"host": "h"}}}"#),
     ];
     for filter in filters {
-        let decided = decided(filter.on_request(&|_| None, &mut caller()));
+        let decided = decided(filter.on_request(&mut request(&|_| None, &mut caller())));
         assert_eq!(challenge(&filter, decided, &response), None, "{decided:?}");
     }
 }

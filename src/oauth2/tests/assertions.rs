@@ -8,10 +8,10 @@ use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair, RSA
 use serde_json::Value;
 
 use super::{RSA_KEY, client, der, no_key, pem, secret};
-use crate::oauth2::{Assertion, Client, ClientAuth, PrivateKey, Sign, SigningKey};
+use crate::oauth2::{Assertion, Client, ClientAuth, PrivateKey, SigningKey};
 use crate::secret::Secret;
 use crate::time::Time;
-use crate::token::FailureKind;
+use crate::token::{FailureKind, Issuer, Sign};
 
 const AUDIENCE: &str = "https://auth.example/oauth/token";
 
@@ -21,7 +21,7 @@ fn signed_with(key: SigningKey) -> Client {
 
 /// The assertion in a request, from what the form says it is.
 fn assertion(client: &Client, random: [u64; 2], sign: Sign<'_>) -> String {
-    let request = client.request(Time::NOON, random, sign).unwrap();
+    let request = client.request(&[], Time::NOON, random, sign).unwrap();
     let form: Vec<(String, String)> = form_urlencoded::parse(request.body.expose().as_bytes()).into_owned().collect();
     let value = |name: &str| form.iter().find(|(own, _)| own == name).map(|(_, value)| value.clone());
     assert_eq!(
@@ -112,7 +112,7 @@ fn a_key_that_cannot_sign_is_noticed_before_there_is_a_request() {
     let client = signed_with(SigningKey::Private(key(), None));
     let refuse = |_: &Secret, _: &[u8]| Err("no key".to_owned());
     assert_eq!(client.check_key(&refuse), Err("no key".to_owned()));
-    let failure = client.request(Time::NOON, [1, 2], &refuse).map(drop).unwrap_err();
+    let failure = client.request(&[], Time::NOON, [1, 2], &refuse).map(drop).unwrap_err();
     assert_eq!(failure.kind, FailureKind::Refused);
     assert!(failure.detail.contains("no key"), "{}", failure.detail);
     let signs = |_: &Secret, _: &[u8]| Ok(vec![1; 256]);

@@ -2,6 +2,7 @@
 
 use super::{RSA_KEY, client, parameter, secret};
 use crate::oauth2::{Assertion, Client, ClientAuth, Parameter, PrivateKey, SigningKey};
+use crate::token::Issuer;
 
 const SERVER: [&str; 2] = ["server", "host"];
 

@@ -3,11 +3,12 @@
 use std::collections::HashSet;
 
 use super::{client, no_key, parameter, secret};
-use crate::oauth2::{Assertion, Client, ClientAuth, SigningKey, TokenRequest};
+use crate::oauth2::{Assertion, Client, ClientAuth, SigningKey};
 use crate::time::Time;
+use crate::token::{Issuer, TokenRequest};
 
 fn request(client: &Client) -> TokenRequest<'_> {
-    client.request(Time::NOON, [1, 2], &no_key).unwrap()
+    client.request(&[], Time::NOON, [1, 2], &no_key).unwrap()
 }
 
 fn form(request: &TokenRequest<'_>) -> Vec<(String, String)> {

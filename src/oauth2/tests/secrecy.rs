@@ -4,8 +4,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::{client, no_key, parameter, secret};
-use crate::oauth2::{Client, ClientAuth, Reply};
+use crate::oauth2::{Client, ClientAuth};
 use crate::time::Time;
+use crate::token::{Issuer, Reply};
 
 const SECRETS: [&str; 4] = ["s3cr3t", "s:e c+r/e%t", "pässwörd&1", "with  two   spaces"];
 
@@ -22,7 +23,7 @@ fn forms(id: &str, text: &str) -> Vec<String> {
 fn detail(client: &Client, status: u16, error: &str, description: &str) -> String {
     let body = serde_json::json!({"error": error, "error_description": description}).to_string();
     let reply = Reply { status, retry_after: None, body: body.as_bytes() };
-    client.read(&reply, Time::NOON).map(drop).unwrap_err().detail
+    client.read(&[], &reply, Time::NOON).map(drop).unwrap_err().detail
 }
 
 #[test]
@@ -78,7 +79,7 @@ fn an_assertion_is_not_repeated() {
         audience: "https://auth.example".to_owned(),
     };
     let client = client(ClientAuth::Assertion(assertion));
-    let request = client.request(Time::NOON, [1, 2], &no_key).unwrap();
+    let request = client.request(&[], Time::NOON, [1, 2], &no_key).unwrap();
     let (_, sent) =
         form_urlencoded::parse(request.body.expose().as_bytes()).find(|(name, _)| name == "client_assertion").unwrap();
     for echo in [sent.to_string(), format!("bad assertion {sent} of s3cr3t")] {
@@ -136,7 +137,7 @@ fn the_body_of_what_is_no_answer_is_not_repeated() {
         (500, "{\"error\": \"s3cr3t\"}"),
     ] {
         let reply = Reply { status, retry_after: Some(b"s3cr3t"), body: body.as_bytes() };
-        let failure = client.read(&reply, Time::NOON).map(drop).unwrap_err();
+        let failure = client.read(&[], &reply, Time::NOON).map(drop).unwrap_err();
         assert!(!format!("{failure:?}").contains("s3cr3t"), "{status} {body}: {failure:?}");
     }
 }

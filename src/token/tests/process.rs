@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use self::host::{FakeHost, client, only_server};
 use super::token_server::{Asked, Random, Script, What};
-use crate::oauth2::{LARGEST_BODY, Reply};
+use crate::payload::Payload;
 use crate::refusal::Reason;
 use crate::time::Time;
-use crate::token::{FailureKind, Host, Lease, Refusal, Token, TokenId, Tokens, Wait, Waiter};
+use crate::token::{FailureKind, Host, LARGEST_BODY, Lease, Refusal, Reply, Token, TokenId, Tokens, Wait, Waiter};
 
 /// Ticks and messages come so much later at the most; whatever must be over by a time may take as long.
 pub const LATE: Duration = Duration::from_millis(3);
@@ -130,7 +130,7 @@ impl Process {
             let vm = self.vms.borrow().len();
             let loaded = Tokens::default();
             let list = (0..tokens)
-                .map(|token| loaded.share(Token::new(client(token, secret), "s".into(), "h", "auth")))
+                .map(|token| loaded.share(Token::new(Box::new(client(token, secret)), "s".into(), "h", "auth")))
                 .collect::<Vec<_>>();
             let list = RefCell::new(list);
             self.state.borrow_mut().ticks.push(None);
@@ -156,8 +156,7 @@ impl Process {
         let vm = self.vm(vm);
         let list = vm.list.borrow();
         let held = list[token].token.held();
-        held.as_ref()
-            .map(|held| (held.authorization.expose().strip_prefix("Bearer ").unwrap().to_owned(), held.generation))
+        held.as_ref().map(|held| (held.as_sent.expose().strip_prefix("Bearer ").unwrap().to_owned(), held.generation))
     }
 
     /// The VMs that are at work, by their numbers.
@@ -274,7 +273,7 @@ impl Process {
             Some(Happening::Answer(call, what)) => self.answer(at, call, &what, host),
             Some(Happening::Request(token)) => self.request(at, vm, token, host),
             Some(Happening::Secret(token, secret)) => {
-                let lease = at.tokens.share(Token::new(client(token, secret), "s".into(), "h", "auth"));
+                let lease = at.tokens.share(Token::new(Box::new(client(token, secret)), "s".into(), "h", "auth"));
                 at.list.borrow_mut()[token] = lease;
             }
             Some(Happening::GoesAway(token, context)) => {
@@ -334,7 +333,8 @@ impl Process {
             context
         };
         let deadline = since.after(PATIENCE);
-        let waiter = Waiter { context, server: only_server(), decided: Rc::default(), since, deadline };
+        let waiter =
+            Waiter { context, payload: Payload::EMPTY, server: only_server(), decided: Rc::default(), since, deadline };
         match at.tokens.wait(id, waiter, host) {
             Wait::Parked => {
                 // Some clients do not wait for the answer.
@@ -367,7 +367,7 @@ impl Process {
             for lease in vm.list.borrow().iter().take(8) {
                 let held = lease.token.held();
                 let Some(held) = held.as_ref() else { continue };
-                let token = held.authorization.expose().strip_prefix("Bearer ").unwrap();
+                let token = held.as_sent.expose().strip_prefix("Bearer ").unwrap();
                 assert!(state.now <= state.issued[token].after(LATE * 2), "a token is in hand after it expired");
             }
         }

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use super::super::token_server::{Answer, Asked, What};
 use super::{Happening, Outcome, PATIENCE, Process};
-use crate::oauth2::{Client, ClientAuth, Endpoint, TokenRequest};
+use crate::oauth2::{Client, ClientAuth};
 use crate::secret::Secret;
 use crate::selection::{SelectBy, Server, ServerId, Servers, Unmatched};
 use crate::time::Time;
 use crate::token::gate::WIDTH;
-use crate::token::{Event, Failure, Host, Refusal, Waiter};
+use crate::token::{Endpoint, Event, Failure, Host, Refusal, TokenRequest, Waiter};
 
 /// Envoy, for one VM.
 pub struct FakeHost<'a> {

@@ -1,0 +1,55 @@
+//! Requests whose bodies are to be signed and of which nothing has arrived yet.
+//!
+//! Unless `allow_on_headers_stop_iteration` is set for the filter, Envoy shows it no body as long as it holds the
+//! headers back: each such request would then hang. So there is a limit to how late a body may begin.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::filter::Decided;
+use crate::selection::ServerId;
+use crate::time::Time;
+
+/// How late a body may begin.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The requests of one plugin whose bodies have not begun.
+#[derive(Default)]
+pub struct Bodies {
+    awaited: RefCell<Vec<Awaited>>,
+}
+
+/// A request whose body has not begun.
+pub struct Awaited {
+    /// What Envoy calls it.
+    pub context: u32,
+    /// The server it is for.
+    pub server: ServerId,
+    /// Where the request finds what became of it.
+    pub decided: Rc<Cell<Option<Decided>>>,
+    deadline: Time,
+}
+
+impl Bodies {
+    /// The request waits for its body from `now` on.
+    pub fn wait(&self, context: u32, server: ServerId, decided: Rc<Cell<Option<Decided>>>, now: Time) {
+        self.awaited.borrow_mut().push(Awaited { context, server, decided, deadline: now.after(PATIENCE) });
+    }
+
+    /// Its body has begun, or it is gone.
+    pub fn forget(&self, context: u32) {
+        self.awaited.borrow_mut().retain(|awaited| awaited.context != context);
+    }
+
+    /// Takes out those that are too late. One that would be due later than it can be was noted before the clock was
+    /// set back, and is as well.
+    pub fn late(&self, now: Time) -> Vec<Awaited> {
+        self.awaited.borrow_mut().extract_if(.., |awaited| !awaited.deadline.is_pending(now, PATIENCE)).collect()
+    }
+
+    /// When the next one may be too late.
+    pub fn deadline(&self) -> Time {
+        self.awaited.borrow().iter().map(|awaited| awaited.deadline).min().unwrap_or(Time::NEVER)
+    }
+}

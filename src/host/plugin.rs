@@ -1,0 +1,210 @@
+//! A loaded configuration, and what it does for requests.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use log::{debug, error, warn};
+use proxy_wasm::hostcalls;
+use proxy_wasm::types::{Action, MapType};
+
+use super::bodies::Bodies;
+use super::headers::HeaderMap;
+use super::metrics::Metrics;
+use super::tokens::{Envoy, now};
+use crate::credential::Awaited;
+use crate::filter::{Challenge, Decided, Decision, Filter, Handling, Outcome, SentToken};
+use crate::payload::Payload;
+use crate::refusal::{self, Reason};
+use crate::request::{Headers, Request};
+use crate::selection::ServerId;
+use crate::time::Time;
+use crate::token::{Refusal, Wait, Waiter};
+
+/// The shortest time after which Envoy ticks; nothing would be never.
+const TICK: u128 = 1;
+
+/// A loaded configuration. It lives in the root context and not in a static, as several share a VM.
+pub struct Plugin {
+    /// What it says.
+    pub filter: Filter,
+    /// A hash of its text.
+    pub text: u64,
+    /// Its metrics.
+    pub metrics: Metrics,
+    /// Envoy's name of the root context.
+    pub root: u32,
+    bodies: Bodies,
+    /// When the tokens are to be looked at.
+    tokens_due: Cell<Time>,
+}
+
+impl Plugin {
+    /// The plugin of the root context `root`, whose configuration's text has this hash.
+    pub fn new(filter: Filter, root: u32, text: u64) -> Self {
+        let (metrics, bodies) = (Metrics::default(), Bodies::default());
+        Self { filter, text, metrics, root, bodies, tokens_due: Cell::new(Time::NEVER) }
+    }
+
+    /// Envoy, for the tokens.
+    pub fn envoy(&self) -> Envoy<'_> {
+        Envoy { plugin: self }
+    }
+
+    /// Lets a request wait for its body to begin; whoever does not let it wait longer leaves the decision where this
+    /// says.
+    pub fn wait_for_body(&self, context: u32, server: ServerId) -> Rc<Cell<Option<Decided>>> {
+        let decided = Rc::<Cell<_>>::default();
+        let is_first = self.bodies.deadline() == Time::NEVER;
+        self.bodies.wait(context, server, Rc::clone(&decided), now());
+        // A later deadline needs no other tick.
+        if is_first {
+            self.schedule();
+        }
+        decided
+    }
+
+    /// The body of a request has begun, or it is gone.
+    pub fn forget_body(&self, context: u32) {
+        self.bodies.forget(context);
+    }
+
+    /// Refuses the requests whose bodies do not begin.
+    pub fn refuse_late_bodies(&self) {
+        let late = self.bodies.late(now());
+        for body in &late {
+            if hostcalls::set_effective_context(body.context).is_ok() {
+                body.decided.set(Some(self.refused(body.server, Reason::BodyTimeout.into())));
+                refuse(Reason::BodyTimeout.into());
+            }
+        }
+        if !late.is_empty() {
+            warn!("mcp-upstream-auth: no body to sign: is allow_on_headers_stop_iteration set for this filter?");
+            if hostcalls::set_effective_context(self.root).is_err() {
+                error!("mcp-upstream-auth: Envoy has lost the filter's own context");
+            }
+        }
+        self.schedule();
+    }
+
+    /// Looks at the tokens after this delay, in place of any time set before.
+    pub fn look_at_tokens_after(&self, delay: Option<Duration>) {
+        self.tokens_due.set(delay.map_or(Time::NEVER, |delay| now().after(delay)));
+        self.schedule();
+    }
+
+    /// Lets Envoy tick when something is due. It has one tick, over and over.
+    fn schedule(&self) {
+        let due = self.tokens_due.get().min(self.bodies.deadline());
+        let delay = (due < Time::NEVER).then(|| due.since(now()).as_millis().clamp(TICK, u32::MAX.into()));
+        let millis = delay.and_then(|millis| u64::try_from(millis).ok()).unwrap_or_default();
+        let _ = hostcalls::set_tick_period(Duration::from_millis(millis));
+    }
+
+    /// Lets a request wait for its token.
+    pub fn wait(
+        &self,
+        context: u32,
+        server: ServerId,
+        awaited: Awaited,
+        payload: Payload,
+    ) -> (Wait, Rc<Cell<Option<Decided>>>) {
+        let since = now();
+        let decided = Rc::<Cell<_>>::default();
+        let deadline = since.after(awaited.max_wait);
+        let waiter = Waiter { context, server, payload, decided: Rc::clone(&decided), since, deadline };
+        (self.filter.tokens().wait(awaited.id, waiter, &self.envoy()), decided)
+    }
+
+    /// Ends a request's waiting. Its context is the effective one.
+    pub fn settle(&self, waiter: &Waiter, outcome: Result<(), Refusal>) {
+        let mut headers = HeaderMap::new(MapType::HttpRequestHeaders);
+        let (decided, refusal) = match outcome {
+            Ok(()) => {
+                let decision = self.filter.inject(waiter.server, &mut request(&mut headers, waiter.payload));
+                let decided = self.decided(decision, &headers);
+                let refusal = match decided.verdict.outcome {
+                    Outcome::Rejected(reason) => Some(reason.into()),
+                    Outcome::Injected | Outcome::Stripped | Outcome::Passed => None,
+                };
+                (decided, refusal)
+            }
+            Err(refusal) => (self.refused(waiter.server, refusal), Some(refusal)),
+        };
+        waiter.decided.set(Some(decided));
+        match refusal {
+            Some(refusal) => drop(refuse(refusal)),
+            None => drop(hostcalls::resume_http_request()),
+        }
+    }
+
+    /// What is decided in the end, which is counted.
+    pub fn decided(&self, decision: Decision, headers: &HeaderMap) -> Decided {
+        let mut decided = match decision {
+            Decision::Final(decided) => decided,
+            // The body was read, and the token in hand, a moment ago.
+            Decision::Read(server, _) | Decision::Wait(server, _) => {
+                Decided::without_token(Some(server), Outcome::Rejected(Reason::Internal))
+            }
+        };
+        if headers.has_failed {
+            decided = Decided::without_token(decided.verdict.server, Outcome::Rejected(Reason::Internal));
+        }
+        self.count(decided);
+        decided
+    }
+
+    /// The decision to refuse a request without its token, which is counted.
+    pub fn refused(&self, server: ServerId, refusal: Refusal) -> Decided {
+        let decided = Decided::without_token(Some(server), Outcome::Rejected(refusal.reason));
+        self.count(decided);
+        decided
+    }
+
+    /// Deals with an upstream's word against the credential.
+    pub fn answer(&self, challenge: Challenge, decided: Decided, headers: &mut HeaderMap) -> Action {
+        let refused =
+            |token: SentToken| self.filter.tokens().refused_by_upstream(token.id, token.generation, &self.envoy());
+        let has_another = challenge.token.is_some_and(refused);
+        let reason = match challenge.handling {
+            Handling::Relay => return Action::Continue,
+            Handling::LeaveToRetry(_) if has_another => {
+                headers.remove("www-authenticate");
+                return Action::Continue;
+            }
+            Handling::LeaveToRetry(reason) | Handling::Refuse(reason) => reason,
+        };
+        if let Some(server) = decided.verdict.server.and_then(|id| self.filter.servers().get(id)) {
+            self.metrics.count_refused_reply(reason, &server.name);
+        }
+        refuse(reason.into())
+    }
+
+    fn count(&self, decided: Decided) {
+        let server = decided.verdict.server.and_then(|id| self.filter.servers().get(id));
+        self.metrics.count_request(decided.verdict, server.map(|server| &*server.name));
+    }
+}
+
+/// The request at hand, as the core sees it.
+pub fn request(headers: &mut HeaderMap, payload: Payload) -> Request<'_> {
+    Request { headers, attributes: &read_attribute, payload, now: &now }
+}
+
+fn read_attribute(path: &[&str]) -> Option<Vec<u8>> {
+    hostcalls::get_property(path.to_vec()).ok().flatten()
+}
+
+/// The only place that answers a request: answering one twice hangs it.
+pub fn refuse(refusal: Refusal) -> Action {
+    let Refusal { reason, retry_after } = refusal;
+    debug!("mcp-upstream-auth: a request is refused: {}", reason.name());
+    let headers = refusal::headers(retry_after);
+    let headers = headers.iter().map(|(name, value)| (*name, value.as_ref())).collect();
+    let body = reason.body();
+    let sent = hostcalls::send_http_response(reason.status().into(), headers, Some(body.as_bytes()));
+    if let Err(status) = sent {
+        error!("mcp-upstream-auth: a refusal cannot be sent: {status:?}");
+    }
+    Action::Pause
+}

@@ -1,0 +1,191 @@
+//! One request: Envoy's callbacks on its way.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use proxy_wasm::hostcalls;
+use proxy_wasm::traits::{Context, HttpContext};
+use proxy_wasm::types::{Action, BufferType, MapType};
+
+use super::headers::HeaderMap;
+use super::plugin::{Plugin, refuse, request};
+use crate::filter::{Decided, Decision, Outcome, Verdict};
+use crate::payload::{Payload, PayloadReader};
+use crate::refusal::Reason;
+use crate::selection::ServerId;
+use crate::token::{Refusal, TokenId, Wait};
+
+/// One request. It keeps the configuration that it began with.
+pub struct Stream {
+    id: u32,
+    plugin: Option<Rc<Plugin>>,
+    progress: Progress,
+}
+
+/// How far a request has come.
+enum Progress {
+    /// Its head has not been seen.
+    New,
+    /// Its body is read; if it is refused meanwhile, the decision is found here.
+    Reading(ServerId, PayloadReader, Rc<Cell<Option<Decided>>>),
+    /// It waits for this token of this server, or has; whoever lets it go on leaves the decision here.
+    Waiting(ServerId, TokenId, Rc<Cell<Option<Decided>>>),
+    /// It is decided.
+    Decided(Decided),
+}
+
+impl Stream {
+    /// The request that Envoy calls `id`.
+    pub fn new(id: u32, plugin: Option<Rc<Plugin>>) -> Self {
+        Self { id, plugin, progress: Progress::New }
+    }
+}
+
+impl Context for Stream {}
+
+/// Envoy is done with it.
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let Some(plugin) = self.plugin.as_ref().filter(|_| self.is_held()) else { return };
+        match &self.progress {
+            Progress::Waiting(_, token, _) => plugin.filter.tokens().forget(*token, self.id, &plugin.envoy()),
+            Progress::Reading(..) => plugin.forget_body(self.id),
+            Progress::New | Progress::Decided(_) => {}
+        }
+    }
+}
+
+impl HttpContext for Stream {
+    fn on_http_request_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
+        let Some(plugin) = self.plugin.clone() else { return refuse(Reason::Internal.into()) };
+        let payload = if end_of_stream { Payload::EMPTY } else { Payload::Unread };
+        let mut headers = HeaderMap::new(MapType::HttpRequestHeaders);
+        let decision = plugin.filter.on_request(&mut request(&mut headers, payload));
+        self.go_on(&plugin, decision, payload, headers)
+    }
+
+    /// Envoy hands over all that it holds back so far, the new part last. Held back is what is decided later: else it
+    /// would leave before its headers are right.
+    fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        let is_held = self.is_held();
+        let (Some(plugin), Progress::Reading(server, reader, _)) = (self.plugin.clone(), &mut self.progress) else {
+            return if is_held || self.is_refused() { Action::Pause } else { Action::Continue };
+        };
+        let server = *server;
+        if !is_held {
+            return Action::Pause;
+        }
+        if reader.length() == 0 {
+            plugin.forget_body(self.id);
+        }
+        let read = usize::try_from(reader.length()).unwrap_or(usize::MAX);
+        let rest = size.saturating_sub(read);
+        let bytes = if rest == 0 { Ok(None) } else { hostcalls::get_buffer(BufferType::HttpRequestBody, read, rest) };
+        let bytes = bytes.ok().map(Option::unwrap_or_default).filter(|bytes| bytes.len() == rest);
+        match bytes.map(|bytes| reader.read(&bytes)) {
+            Some(Ok(())) if end_of_stream => self.body_is_read(),
+            Some(Ok(())) => Action::Pause,
+            Some(Err(_)) => self.refuse(server, Reason::BodyTooLarge.into()),
+            None => self.refuse(server, Reason::Internal.into()),
+        }
+    }
+
+    fn on_http_request_trailers(&mut self, _count: usize) -> Action {
+        let verdict = match &self.progress {
+            // Whatever becomes of it, these go no further.
+            Progress::Reading(server, ..) | Progress::Waiting(server, ..) => {
+                Some(Verdict { server: Some(*server), outcome: Outcome::Injected })
+            }
+            Progress::Decided(decided) => Some(decided.verdict),
+            Progress::New => None,
+        };
+        if let (Some(plugin), Some(verdict)) = (&self.plugin, verdict) {
+            let mut trailers = HeaderMap::new(MapType::HttpRequestTrailers);
+            plugin.filter.on_trailers(verdict, &mut trailers);
+            trailers.report_failure();
+        }
+        if self.is_held() && matches!(self.progress, Progress::Reading(..)) {
+            return self.body_is_read();
+        }
+        if self.is_held() || self.is_refused() { Action::Pause } else { Action::Continue }
+    }
+
+    fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
+        let (Some(plugin), Some(decided)) = (&self.plugin, self.decided()) else { return Action::Continue };
+        let mut headers = HeaderMap::new(MapType::HttpResponseHeaders);
+        let challenge = plugin.filter.on_response(decided, &mut headers);
+        let action = challenge.map(|challenge| plugin.answer(challenge, decided, &mut headers));
+        headers.report_failure();
+        action.unwrap_or(Action::Continue)
+    }
+}
+
+impl Stream {
+    /// Does what is decided.
+    fn go_on(&mut self, plugin: &Plugin, decision: Decision, payload: Payload, mut headers: HeaderMap) -> Action {
+        let mut decision = decision;
+        match decision {
+            Decision::Read(server, limit) if !headers.has_failed => {
+                let decided = plugin.wait_for_body(self.id, server);
+                self.progress = Progress::Reading(server, PayloadReader::new(limit), decided);
+                return Action::Pause;
+            }
+            Decision::Wait(server, awaited) if !headers.has_failed => {
+                match plugin.wait(self.id, server, awaited, payload) {
+                    (Wait::Ready, _) => {
+                        decision = plugin.filter.inject(server, &mut request(&mut headers, payload));
+                    }
+                    (Wait::Refused(refusal), _) => return self.refuse(server, refusal),
+                    (Wait::Parked, decided) => {
+                        self.progress = Progress::Waiting(server, awaited.id, decided);
+                        return Action::Pause;
+                    }
+                }
+            }
+            Decision::Read(..) | Decision::Wait(..) | Decision::Final(_) => {}
+        }
+        let decided = plugin.decided(decision, &headers);
+        self.progress = Progress::Decided(decided);
+        match decided.verdict.outcome {
+            Outcome::Injected | Outcome::Stripped | Outcome::Passed => Action::Continue,
+            Outcome::Rejected(reason) => refuse(reason.into()),
+        }
+    }
+
+    /// The whole body is there.
+    fn body_is_read(&mut self) -> Action {
+        let Some(plugin) = self.plugin.clone() else { return refuse(Reason::Internal.into()) };
+        let progress = std::mem::replace(&mut self.progress, Progress::New);
+        let Progress::Reading(server, reader, _) = progress else { return refuse(Reason::Internal.into()) };
+        // Trailers may come without a body.
+        plugin.forget_body(self.id);
+        let payload = reader.finish();
+        let mut headers = HeaderMap::new(MapType::HttpRequestHeaders);
+        let decision = plugin.filter.inject(server, &mut request(&mut headers, payload));
+        self.go_on(&plugin, decision, payload, headers)
+    }
+
+    fn decided(&self) -> Option<Decided> {
+        match &self.progress {
+            Progress::New => None,
+            Progress::Reading(.., decided) | Progress::Waiting(.., decided) => decided.get(),
+            Progress::Decided(decided) => Some(*decided),
+        }
+    }
+
+    /// Whether it is yet to be decided and must go no further.
+    fn is_held(&self) -> bool {
+        matches!(self.progress, Progress::Reading(..) | Progress::Waiting(..)) && self.decided().is_none()
+    }
+
+    fn is_refused(&self) -> bool {
+        self.decided().is_some_and(|decided| matches!(decided.verdict.outcome, Outcome::Rejected(_)))
+    }
+
+    fn refuse(&mut self, server: ServerId, refusal: Refusal) -> Action {
+        if let Some(plugin) = &self.plugin {
+            self.progress = Progress::Decided(plugin.refused(server, refusal));
+        }
+        refuse(refusal)
+    }
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// The headers of a refusal. `retry_after` is rounded up to whole seconds (RFC 9110 §10.2.3), so that whoever
 /// goes by it does not come too early.
 pub fn headers(retry_after: Option<Duration>) -> Vec<(&'static str, Cow<'static, str>)> {
-    let seconds = retry_after.map(|delay| delay.as_millis().div_ceil(1000).max(1).to_string());
+    let seconds = retry_after.map(|delay| (delay.as_secs() + u64::from(delay.subsec_nanos() > 0)).max(1).to_string());
     let content_type = ("content-type", Cow::Borrowed("application/json"));
     [content_type].into_iter().chain(seconds.map(|seconds| ("retry-after", Cow::Owned(seconds)))).collect()
 }

@@ -3,6 +3,8 @@
 //! A request's way: [`canonical`] writes down what is signed of it, [`signer`] signs that with [`keys`]. Keys that are
 //! not written in the configuration are issued by one of the [`sources`], and fetched and kept by [`crate::token`].
 
+mod answers;
 pub mod canonical;
 pub mod keys;
 pub mod signer;
+pub mod sources;

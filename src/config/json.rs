@@ -48,6 +48,14 @@ impl Json {
         }
     }
 
+    /// The text under `key`, if this is an object that has it.
+    pub fn text(&self, key: &str) -> Option<&str> {
+        match self.get(key) {
+            Some(Self::String(text)) => Some(text),
+            _ => None,
+        }
+    }
+
     /// Takes the value under `key` out of this object.
     pub fn take(&mut self, key: &str) -> Option<Json> {
         let Self::Object(entries) = self else { return None };

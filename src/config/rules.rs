@@ -59,7 +59,7 @@ pub fn url(text: &str) -> Result<Url, &'static str> {
         (scheme, rest) if scheme.eq_ignore_ascii_case("http") => ("http", rest),
         _ => return Err(RULE),
     };
-    let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let (authority, path) = split_at(rest, rest.find(['/', '?']));
     let authority = host(authority).map_err(|_| RULE)?;
     if !path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
         return Err(RULE);
@@ -71,8 +71,22 @@ pub fn url(text: &str) -> Result<Url, &'static str> {
 
 /// Whether `host` is this machine: `localhost` or a loopback address (RFC 8252 §7.3).
 pub fn is_loopback(host: &str) -> bool {
-    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    host.eq_ignore_ascii_case("localhost") || address.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+    host.eq_ignore_ascii_case("localhost") || address(host).is_some_and(|address| address.is_loopback())
+}
+
+/// Whether `host` is on this link: where clouds have what is for the machines in them alone (RFC 3927), and where AWS
+/// has it for IPv6.
+pub fn is_on_link(host: &str) -> bool {
+    match address(host) {
+        Some(IpAddr::V4(address)) => address.is_link_local(),
+        Some(IpAddr::V6(address)) => matches!(address.segments(), [0xfd00, 0x0ec2, ..]),
+        None => false,
+    }
+}
+
+/// The address that `host` is, if it is one.
+fn address(host: &str) -> Option<IpAddr> {
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host).parse().ok()
 }
 
 /// Checks that `text` is an absolute URI without a fragment (RFC 8707 §2).
@@ -120,7 +134,12 @@ pub fn text(text: &str) -> Result<&str, &'static str> {
 fn host_and_port(text: &str) -> (&str, &str) {
     let behind_address = text.find(']').unwrap_or_default();
     let colon = text.rfind(':').filter(|colon| *colon >= behind_address);
-    text.split_at(colon.unwrap_or(text.len()))
+    split_at(text, colon)
+}
+
+/// What is before `place` and from there on; all and nothing, if there is no such place.
+fn split_at(text: &str, place: Option<usize>) -> (&str, &str) {
+    place.and_then(|place| text.split_at_checked(place)).unwrap_or((text, ""))
 }
 
 /// Whether `text` is a colon and a port that one can connect to.

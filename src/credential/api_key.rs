@@ -32,12 +32,12 @@ impl Kind for ApiKey {
         match (self.header, self.query) {
             (Some(header), None) => {
                 let name = checks.at("header").accept(credential_header_name(&header));
-                self.value.check(&mut checks.at("value"), |value| AsIs.check(value))?;
+                self.value.check(&mut checks.at("value"), &|value| AsIs.check(value))?;
                 Some(credential(vec![SecretHeader { name: name?, form: Box::new(AsIs), source: self.value }]))
             }
             (None, Some(query)) => {
                 let name = checks.at("query").accept(not_empty(&query));
-                self.value.check(&mut checks.at("value"), |value| not_empty(value).map(drop).map_err(Rule::from))?;
+                self.value.check(&mut checks.at("value"), &|value| not_empty(value).map(drop).map_err(Rule::from))?;
                 Some(Box::new(QueryParameter::new(name?, self.value)))
             }
             (Some(_), Some(_)) => {

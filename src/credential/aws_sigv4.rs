@@ -4,16 +4,17 @@ use std::cell::RefCell;
 
 use serde::Deserialize;
 
-use super::secret_source::SecretSource;
-use super::{Applied, Credential, Kind, Refused, ServerTokens, challenge};
-use crate::aws::keys::{self, Keys};
-use crate::aws::signer::{HEADERS, Signer};
+use super::fetched_token::{Fetching, PATIENCE, credential};
+use super::key_issuer_template::{KeyIssuerTemplate, SourceTemplate};
+use super::secret_source::{SecretSource, required};
+use super::signed_requests::{KeySource, SignedRequests, WithKeys};
+use super::{Credential, Kind, ServerTokens};
+use crate::aws::keys;
+use crate::aws::signer::Signer;
 use crate::config::error::{Checks, Rule};
-use crate::config::rules::signed_header_name;
-use crate::config::whole::Bytes;
-use crate::header_name::HeaderName;
-use crate::refusal::Reason;
-use crate::request::{Attributes, Headers, Request};
+use crate::config::rules::{Url, header_value, is_loopback, is_on_link, signed_header_name, text, url};
+use crate::config::whole::{Bytes, Millis};
+use crate::token::Endpoint;
 
 /// What `maxBodyBytes` is if not given: as much as Envoy holds back by default.
 const MAX_BODY: u64 = 1024 * 1024;
@@ -33,12 +34,46 @@ pub struct AwsSigV4 {
     max_body_bytes: Option<Bytes>,
     /// Headers to be signed beside Host, Content-Type and those whose names begin with X-Amz-.
     sign_headers: Option<Vec<String>>,
-    /// The name of the access key.
+    /// Where the keys come from: they stand here (`static`, the default), or are fetched.
+    credentials: Option<Credentials>,
+    /// `static`: the name of the access key.
     access_key_id: Option<SecretSource>,
-    /// The access key.
+    /// `static`: the access key.
     secret_access_key: Option<SecretSource>,
-    /// The session token of a temporary access key.
+    /// `static`: the session token of a temporary access key.
     session_token: Option<SecretSource>,
+    /// Where keys are fetched. `http` only on this machine or link, or with `allowInsecure`.
+    credentials_url: Option<String>,
+    /// The Envoy cluster that leads there; the host in `credentialsUrl` if not given.
+    credentials_cluster: Option<String>,
+    /// `container`: the value of Authorization that the endpoint wants.
+    authorization_token: Option<SecretSource>,
+    /// `imds`: the role of the machine; asked for if not given.
+    role_name: Option<String>,
+    /// `webIdentity`: the ARN of the role.
+    role_arn: Option<String>,
+    /// `webIdentity`: what the session is called in AWS' logs; `mcp-upstream-auth` if not given.
+    role_session_name: Option<String>,
+    /// `webIdentity`: the token of an identity provider that the role trusts.
+    web_identity_token: Option<SecretSource>,
+    /// Whether `credentialsUrl` may be `http` to another machine.
+    allow_insecure: Option<bool>,
+    /// How long a fetch may take; 5000 if not given.
+    request_timeout_ms: Option<Millis>,
+    /// How long a request may wait for keys; 5000 if not given.
+    max_wait_ms: Option<Millis>,
+}
+
+/// Where keys come from.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", expecting = "a string")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+enum Credentials {
+    #[default]
+    Static,
+    Container,
+    Imds,
+    WebIdentity,
 }
 
 /// What a signature says of the body.
@@ -51,10 +86,19 @@ enum SignedPayload {
 }
 
 impl Kind for AwsSigV4 {
-    fn compile(self, checks: &mut Checks<'_>, _: ServerTokens<'_>) -> Option<Box<dyn Credential>> {
+    fn compile(self, checks: &mut Checks<'_>, tokens: ServerTokens<'_>) -> Option<Box<dyn Credential>> {
         let usage = self.signed_requests(checks);
-        let keys = self.keys(checks);
-        Some(Box::new(WithKeys { usage: usage?, keys: keys? }))
+        let is_meant = self.check_meaning(checks);
+        if self.credentials.unwrap_or_default() == Credentials::Static {
+            let keys = self.keys(checks);
+            is_meant?;
+            return Some(Box::new(WithKeys { usage: usage?, keys: keys? }));
+        }
+        let max_wait = self.max_wait_ms.as_ref().map_or(PATIENCE, Millis::duration);
+        let issuer = self.issuer(checks);
+        is_meant?;
+        let fetching = Fetching { issuer: Box::new(issuer?), usage: Box::new(usage?), max_wait, is_retried: false };
+        Some(credential(fetching, tokens, checks.path()))
     }
 }
 
@@ -81,20 +125,111 @@ impl AwsSigV4 {
         Some(SignedRequests { signer, max_body: self.max_body_bytes.as_ref().map_or(MAX_BODY, Bytes::count) })
     }
 
+    /// Notes the keys that mean nothing with these `credentials`.
+    fn check_meaning(&self, checks: &mut Checks<'_>) -> Option<()> {
+        use Credentials::{Container, Imds, Static, WebIdentity};
+        let of_all: &[Credentials] = &[Container, Imds, WebIdentity];
+        let own = self.credentials.unwrap_or_default();
+        let mut is_meant = Some(());
+        for (key, is_given, meant) in [
+            ("accessKeyId", self.access_key_id.is_some(), &[Static][..]),
+            ("secretAccessKey", self.secret_access_key.is_some(), &[Static]),
+            ("sessionToken", self.session_token.is_some(), &[Static]),
+            ("credentialsUrl", self.credentials_url.is_some(), of_all),
+            ("credentialsCluster", self.credentials_cluster.is_some(), of_all),
+            ("authorizationToken", self.authorization_token.is_some(), &[Container]),
+            ("roleName", self.role_name.is_some(), &[Imds]),
+            ("roleArn", self.role_arn.is_some(), &[WebIdentity]),
+            ("roleSessionName", self.role_session_name.is_some(), &[WebIdentity]),
+            ("webIdentityToken", self.web_identity_token.is_some(), &[WebIdentity]),
+            ("allowInsecure", self.allow_insecure.is_some(), of_all),
+            ("requestTimeoutMs", self.request_timeout_ms.is_some(), of_all),
+            ("maxWaitMs", self.max_wait_ms.is_some(), of_all),
+        ] {
+            if is_given && !meant.contains(&own) {
+                checks.at(key).fail("has no meaning with these credentials");
+                is_meant = None;
+            }
+        }
+        is_meant
+    }
+
     fn keys(self, checks: &mut Checks<'_>) -> Option<KeySource> {
-        let part = |source: Option<SecretSource>, mut checks: Checks<'_>| {
-            let source = checks.accept(source.ok_or("is required"))?;
-            source.check(&mut checks, |text| keys::check(text).map_err(Rule::from))?;
-            Some(source)
-        };
-        let id = part(self.access_key_id, checks.at("accessKeyId"));
-        let secret = part(self.secret_access_key, checks.at("secretAccessKey"));
+        let is_key = |text: &str| keys::check(text).map_err(Rule::from);
+        let id = required(self.access_key_id, checks.at("accessKeyId"), &is_key);
+        let secret = required(self.secret_access_key, checks.at("secretAccessKey"), &is_key);
         let token = match self.session_token {
-            Some(source) => part(Some(source), checks.at("sessionToken")).map(Some),
+            Some(source) => required(Some(source), checks.at("sessionToken"), &is_key).map(Some),
             None => Some(None),
         };
         Some(KeySource::new(id?, secret?, token?))
     }
+
+    fn issuer(self, checks: &mut Checks<'_>) -> Option<KeyIssuerTemplate> {
+        let url = match self.credentials_url() {
+            Some(url) => checks.at("credentialsUrl").accept(self.checked_url(&url)),
+            None => {
+                checks.at("credentialsUrl").fail("is required");
+                None
+            }
+        };
+        let cluster = match &self.credentials_cluster {
+            Some(cluster) => checks.at("credentialsCluster").accept(text(cluster)).map(str::to_owned),
+            None => url.as_ref().map(|url| url.host.clone()),
+        };
+        let timeout = self.request_timeout_ms.as_ref().map_or(PATIENCE, Millis::duration);
+        let source = self.source(checks);
+        let Url { scheme, authority, path, .. } = url?;
+        let endpoint = Endpoint { cluster: cluster?, scheme, authority, path };
+        Some(KeyIssuerTemplate { endpoint, source: source?, timeout })
+    }
+
+    fn credentials_url(&self) -> Option<String> {
+        self.credentials_url.clone().or_else(|| match self.credentials? {
+            Credentials::Imds => Some("http://169.254.169.254/".to_owned()),
+            Credentials::WebIdentity => Some(format!("https://sts.{}.amazonaws.com/", self.region)),
+            Credentials::Container | Credentials::Static => None,
+        })
+    }
+
+    fn checked_url(&self, text: &str) -> Result<Url, &'static str> {
+        let url = url(text)?;
+        let is_safe = url.scheme == "https" || is_loopback(&url.host) || is_on_link(&url.host);
+        if is_safe || self.allow_insecure.unwrap_or(false) {
+            Ok(url)
+        } else {
+            Err("must be https, as keys come from there; or set allowInsecure")
+        }
+    }
+
+    fn source(self, checks: &mut Checks<'_>) -> Option<SourceTemplate> {
+        match self.credentials.unwrap_or_default() {
+            Credentials::Container => {
+                let Some(token) = self.authorization_token else { return Some(SourceTemplate::Container(None)) };
+                let is_value = |text: &str| header_value(text).map_err(Rule::from);
+                let token = required(Some(token), checks.at("authorizationToken"), &is_value)?;
+                Some(SourceTemplate::Container(Some(token)))
+            }
+            Credentials::Imds | Credentials::Static => {
+                let Some(role) = self.role_name else { return Some(SourceTemplate::InstanceMetadata(None)) };
+                let role = checks.at("roleName").accept(visible(&role))?;
+                Some(SourceTemplate::InstanceMetadata(Some(role)))
+            }
+            Credentials::WebIdentity => {
+                let role = checks.at("roleArn").accept(visible(&self.role_arn.unwrap_or_default()));
+                let session_name = self.role_session_name.as_deref().unwrap_or("mcp-upstream-auth");
+                let session_name = checks.at("roleSessionName").accept(visible(session_name));
+                let is_token = |text: &str| visible(text).map(drop).map_err(Rule::from);
+                let token = required(self.web_identity_token, checks.at("webIdentityToken"), &is_token);
+                Some(SourceTemplate::WebIdentity { role: role?, session_name: session_name?, token: token? })
+            }
+        }
+    }
+}
+
+/// Checks that `text` is of characters that one sees.
+fn visible(text: &str) -> Result<String, &'static str> {
+    keys::check(text).map(|()| text.to_owned())
 }
 
 /// Checks that `text` can be the name of a region or of a service, as it stands in ARNs.
@@ -104,93 +239,5 @@ fn name(text: &str) -> Result<String, &'static str> {
         Ok(text.to_owned())
     } else {
         Err("must be of lower case letters, digits and hyphens, such as us-east-1")
-    }
-}
-
-/// How the requests to a server are signed, and what its answers mean.
-struct SignedRequests {
-    signer: Signer,
-    max_body: u64,
-}
-
-impl SignedRequests {
-    fn payload_limit(&self) -> Option<u64> {
-        self.signer.signs_payload.then_some(self.max_body)
-    }
-
-    /// AWS says 403 whatever it is about, and names that in a header.
-    fn refused_by(&self, status: &[u8], response: &dyn Headers) -> Option<Refused> {
-        /// What another key, or another time, may help.
-        const NOT_ACCEPTED: [&str; 11] = [
-            "ExpiredToken",
-            "ExpiredTokenException",
-            "IncompleteSignatureException",
-            "InvalidAccessKeyId",
-            "InvalidClientTokenId",
-            "InvalidSignatureException",
-            "MissingAuthenticationTokenException",
-            "RequestTimeTooSkewed",
-            "SignatureDoesNotMatch",
-            "UnrecognizedClientException",
-            "RequestExpired",
-        ];
-        let kind = if status == b"403" { response.get("x-amzn-errortype") } else { None };
-        let Some(kind) = kind else { return challenge(status, response) };
-        let kind = kind.split(|byte| *byte == b':').next().unwrap_or_default();
-        let is_not_accepted = NOT_ACCEPTED.iter().any(|name| name.as_bytes() == kind);
-        Some(if is_not_accepted { Refused::Unauthorized } else { Refused::Forbidden })
-    }
-}
-
-/// Where keys are that are not fetched.
-enum KeySource {
-    Written(Keys),
-    Read { id: SecretSource, secret: SecretSource, token: Option<SecretSource> },
-}
-
-impl KeySource {
-    fn new(id: SecretSource, secret: SecretSource, token: Option<SecretSource>) -> Self {
-        let source = Self::Read { id, secret, token };
-        match source.read(&|_| None) {
-            Ok(keys) => Self::Written(keys),
-            Err(_) => source,
-        }
-    }
-
-    /// Reads the keys, some of them from `attributes`.
-    fn read(&self, attributes: Attributes<'_>) -> Result<Keys, Reason> {
-        let Self::Read { id, secret, token } = self else { return Err(Reason::Internal) };
-        let part = |source: &SecretSource| source.secret(attributes, |_| Ok(()));
-        let token = token.as_ref().map(part).transpose()?;
-        let token = token.as_ref().map(|token| token.expose());
-        Keys::new(part(id)?.expose(), part(secret)?.expose(), token).map_err(|_| Reason::SecretInvalid)
-    }
-}
-
-/// The credential of a server whose keys are not fetched.
-struct WithKeys {
-    usage: SignedRequests,
-    keys: KeySource,
-}
-
-impl Credential for WithKeys {
-    fn apply(&self, request: &mut Request<'_>) -> Result<Applied, Reason> {
-        match &self.keys {
-            KeySource::Written(keys) => self.usage.signer.sign(keys, request)?,
-            source => self.usage.signer.sign(&source.read(request.attributes)?, request)?,
-        }
-        Ok(Applied::Injected(None))
-    }
-
-    fn payload_limit(&self) -> Option<u64> {
-        self.usage.payload_limit()
-    }
-
-    fn header_names(&self) -> &[HeaderName] {
-        HEADERS
-    }
-
-    fn refused_by(&self, status: &[u8], response: &dyn Headers) -> Option<Refused> {
-        self.usage.refused_by(status, response)
     }
 }

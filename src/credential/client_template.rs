@@ -52,11 +52,11 @@ impl IssuerTemplate for ClientTemplate {
 
     fn issuer(&self, attributes: Attributes<'_>) -> Result<Box<dyn Issuer>, Reason> {
         let key = |source: &SecretSource| {
-            let pem = source.secret(attributes, |_| Ok(()))?;
+            let pem = source.secret(attributes, &|_| Ok(()))?;
             PrivateKey::parse(pem.expose()).map_err(|_| Reason::SecretInvalid)
         };
         let secret =
-            |source: &SecretSource| source.secret(attributes, |secret| text(secret).map(drop).map_err(Rule::from));
+            |source: &SecretSource| source.secret(attributes, &|secret| text(secret).map(drop).map_err(Rule::from));
         let auth = match &self.auth {
             AuthTemplate::Basic(source) => ClientAuth::Basic(secret(source)?),
             AuthTemplate::Post(source) => ClientAuth::Post(secret(source)?),
@@ -71,7 +71,7 @@ impl IssuerTemplate for ClientTemplate {
             AuthTemplate::None => ClientAuth::None,
         };
         let parameter = |(name, source): &(String, SecretSource)| {
-            let value = source.secret(attributes, |_| Ok(()))?;
+            let value = source.secret(attributes, &|_| Ok(()))?;
             Ok(Parameter {
                 name: name.clone(),
                 value,

@@ -13,6 +13,9 @@ use crate::request::{Attributes, Headers, Request};
 use crate::secret::Secret;
 use crate::token::{Issuer, Lease, Token, Tokens};
 
+/// How long a fetch may take, and a request may wait for it, if the configuration does not say.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
 /// An issuer but for the secrets that its client shows it, which may be in the filter state of requests.
 pub trait IssuerTemplate {
     /// Where the secrets are that are not written in the configuration.
@@ -99,7 +102,7 @@ impl Server {
     /// Makes the token the one for the secrets that `attributes` have.
     fn renew(&self, attributes: Attributes<'_>) -> Result<(), Reason> {
         let secrets: Vec<Secret> =
-            self.states.iter().map(|state| state.read(attributes, |_| Ok(()))).collect::<Result<_, _>>()?;
+            self.states.iter().map(|state| state.read(attributes, &|_| Ok(()))).collect::<Result<_, _>>()?;
         let mut latest = self.latest.borrow_mut();
         let is_the_same =
             |(known, _): &(Vec<Secret>, Lease)| known.iter().map(Secret::expose).eq(secrets.iter().map(Secret::expose));

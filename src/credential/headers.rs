@@ -33,7 +33,7 @@ impl Kind for CustomHeaders {
         for (name, value) in self.headers {
             let mut checks = checks.at(&name);
             let header = checks.accept(credential_header_name(&name));
-            let is_legal = value.check(&mut checks, |value| AsIs.check(value));
+            let is_legal = value.check(&mut checks, &|value| AsIs.check(value));
             let header =
                 header.zip(is_legal).map(|(name, ())| SecretHeader { name, form: Box::new(AsIs), source: value });
             match header {

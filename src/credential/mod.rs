@@ -10,12 +10,14 @@ pub mod bearer;
 mod client_template;
 mod fetched_token;
 mod headers;
+mod key_issuer_template;
 mod none;
 mod oauth2;
 mod one_or_many;
 mod query;
 mod secret_headers;
 mod secret_source;
+mod signed_requests;
 
 use std::rc::Rc;
 use std::time::Duration;

@@ -1,14 +1,13 @@
 //! `OAUTH2`: a token that the filter fetches, by the client credentials grant (RFC 6749 §4.4).
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::client_template::{AuthTemplate, ClientTemplate};
-use super::fetched_token::{Fetching, TokenUse, credential};
+use super::fetched_token::{Fetching, PATIENCE, TokenUse, credential};
 use super::one_or_many::OneOrMany;
-use super::secret_source::SecretSource;
+use super::secret_source::{SecretSource, required};
 use super::{Credential, Kind, ServerTokens};
 use crate::config::error::{Checks, Rule};
 use crate::config::rules::{Url, absolute_uri, is_loopback, scope_list, text, url};
@@ -31,9 +30,6 @@ const RESERVED: [&str; 8] = [
     "audience",
     "resource",
 ];
-
-/// What `requestTimeoutMs` and `maxWaitMs` are if not given.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The keys of `OAUTH2`.
 #[derive(Deserialize)]
@@ -169,7 +165,7 @@ impl OAuth2 {
                 checks.at(&name).fail("has a key of its own");
                 add(&name, None);
             } else {
-                let is_legal = value.check(&mut checks.at(&name), |_| Ok(()));
+                let is_legal = value.check(&mut checks.at(&name), &|_| Ok(()));
                 add(&name, is_legal.map(|()| value));
             }
         }
@@ -199,7 +195,9 @@ impl OAuth2 {
             }
         }
         let secret = |checks: &mut Checks<'_>| {
-            required(self.client_secret, checks.at("clientSecret"), |secret| text(secret).map(drop))
+            required(self.client_secret, checks.at("clientSecret"), &|secret| {
+                text(secret).map(drop).map_err(Rule::from)
+            })
         };
         let audience = self.assertion_audience.unwrap_or(self.token_url);
         let auth = match method {
@@ -207,22 +205,12 @@ impl OAuth2 {
             Method::ClientSecretPost => AuthTemplate::Post(secret(checks)?),
             Method::ClientSecretJwt => AuthTemplate::SecretJwt(secret(checks)?, audience),
             Method::PrivateKeyJwt => {
-                let is_key = |pem: &str| PrivateKey::parse(pem).map(drop);
-                let key = required(self.private_key, checks.at("privateKey"), is_key)?;
+                let is_key = |pem: &str| PrivateKey::parse(pem).map(drop).map_err(Rule::from);
+                let key = required(self.private_key, checks.at("privateKey"), &is_key)?;
                 AuthTemplate::PrivateKeyJwt(key, self.key_id, audience)
             }
             Method::None => AuthTemplate::None,
         };
         (!is_wrong.contains(&true)).then_some(auth)
     }
-}
-
-fn required(
-    source: Option<SecretSource>,
-    mut checks: Checks<'_>,
-    rule: impl Fn(&str) -> Result<(), &'static str>,
-) -> Option<SecretSource> {
-    let source = checks.accept(source.ok_or("is required"))?;
-    source.check(&mut checks, |secret| rule(secret).map_err(Rule::from))?;
-    Some(source)
 }

@@ -98,7 +98,7 @@ impl Credential for QueryParameter {
         let path = match &self.value {
             Value::Encoded(encoded) => self.replace_in(&path, encoded),
             Value::Read(state) => {
-                self.replace_in(&path, &encode(&self.name, &state.read(request.attributes, |_| Ok(()))?))
+                self.replace_in(&path, &encode(&self.name, &state.read(request.attributes, &|_| Ok(()))?))
             }
         };
         request.headers.set(PATH, &path);

@@ -39,7 +39,7 @@ impl SecretHeader {
         source: SecretSource,
         checks: &mut Checks<'_>,
     ) -> Option<Self> {
-        source.check(checks, |secret| form.check(secret))?;
+        source.check(checks, &|secret| form.check(secret))?;
         Some(Self { name, form: Box::new(form), source })
     }
 }
@@ -78,7 +78,7 @@ impl Credential for SecretHeaders {
             match value {
                 Value::Fixed(value) => request.headers.set(name.as_str(), value.expose().as_bytes()),
                 Value::Read(form, state) => {
-                    let secret = state.read(request.attributes, |secret| form.check(secret))?;
+                    let secret = state.read(request.attributes, &|secret| form.check(secret))?;
                     request.headers.set(name.as_str(), form.value(&secret).expose().as_bytes());
                 }
             }

@@ -12,6 +12,9 @@ use crate::refusal::Reason;
 use crate::request::Attributes;
 use crate::secret::Secret;
 
+/// Says which rule a secret breaks, if it breaks one.
+pub type Check<'a> = &'a dyn Fn(&str) -> Result<(), Rule>;
+
 /// A secret, or where a request has it.
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[cfg_attr(test, schemars(untagged))]
@@ -31,16 +34,19 @@ pub struct FilterState {
     from_filter_state: String,
 }
 
+/// The secret that must be given at `checks`, and keep `rule` if it is written.
+pub fn required(source: Option<SecretSource>, mut checks: Checks<'_>, rule: Check<'_>) -> Option<SecretSource> {
+    let source = checks.accept(source.ok_or("is required"))?;
+    source.check(&mut checks, rule)?;
+    Some(source)
+}
+
 impl SecretSource {
     /// The secret, wherever it is.
     ///
     /// # Errors
     /// If the filter state has none, or one that breaks `rule`.
-    pub fn secret(
-        &self,
-        attributes: Attributes<'_>,
-        rule: impl Fn(&str) -> Result<(), Rule>,
-    ) -> Result<Secret, Reason> {
+    pub fn secret(&self, attributes: Attributes<'_>, rule: Check<'_>) -> Result<Secret, Reason> {
         match self {
             Self::Written(secret) => Ok(Secret::new(secret.expose().to_owned())),
             Self::FilterState(state) => state.read(attributes, rule),
@@ -56,7 +62,7 @@ impl SecretSource {
     }
 
     /// Notes whether a written secret breaks `rule`; one in the filter state is seen with each request.
-    pub fn check(&self, checks: &mut Checks<'_>, rule: impl Fn(&str) -> Result<(), Rule>) -> Option<()> {
+    pub fn check(&self, checks: &mut Checks<'_>, rule: Check<'_>) -> Option<()> {
         match self {
             Self::Written(secret) => checks.accept(rule(secret.expose())),
             Self::FilterState(state) if state.from_filter_state.is_empty() => {
@@ -78,7 +84,7 @@ impl FilterState {
     ///
     /// # Errors
     /// If there is none, or it breaks `rule`.
-    pub fn read(&self, attributes: Attributes<'_>, rule: impl Fn(&str) -> Result<(), Rule>) -> Result<Secret, Reason> {
+    pub fn read(&self, attributes: Attributes<'_>, rule: Check<'_>) -> Result<Secret, Reason> {
         let value = attributes(&["filter_state", &self.from_filter_state]).ok_or(Reason::SecretMissing)?;
         let secret = String::from_utf8(value).map(Secret::new).map_err(|_| Reason::SecretInvalid)?;
         let secret = Secret::new(secret.expose().trim_end_matches(['\r', '\n']).to_owned());

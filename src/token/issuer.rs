@@ -5,12 +5,10 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::outcome::{Failure, Grant};
+use super::reply::Reply;
 use crate::digest::{hex, sha256};
 use crate::secret::Secret;
 use crate::time::Time;
-
-/// Of an answer, no more than this and one byte is read: no token is that large.
-pub const LARGEST_BODY: usize = 64 * 1024;
 
 /// Signs with a private key in PEM: RSASSA-PKCS1-v1_5 with SHA-256 for an RSA key, and for one on P-256
 /// ECDSA with SHA-256, in DER. An error is a few words without anything secret.
@@ -95,17 +93,6 @@ pub struct TokenRequest<'a> {
     pub body: Secret,
     /// How long an answer may take.
     pub timeout: Duration,
-}
-
-/// An answer as Envoy hands it over.
-#[derive(Debug)]
-pub struct Reply<'a> {
-    /// Its status.
-    pub status: u16,
-    /// The value of `Retry-After`, if any.
-    pub retry_after: Option<&'a [u8]>,
-    /// Its body, or a part that is longer than [`LARGEST_BODY`].
-    pub body: &'a [u8],
 }
 
 /// Which token a client wants, as a name that says nothing else: a digest.

@@ -12,14 +12,16 @@ mod issuer;
 mod local;
 mod outcome;
 mod record;
+mod reply;
 mod shared;
 mod tokens;
 mod waiting;
 
 pub use self::host::{Event, Host};
-pub use self::issuer::{Answer, Endpoint, Issuer, LARGEST_BODY, Reply, Sign, TokenKey, TokenRequest};
+pub use self::issuer::{Answer, Endpoint, Issuer, Sign, TokenKey, TokenRequest};
 pub use self::local::Token;
-pub use self::outcome::{Failure, FailureKind, Grant};
+pub use self::outcome::{Failure, FailureKind, Grant, LIFETIME_IF_NOT_SAID};
+pub use self::reply::{LARGEST_BODY, Reply};
 pub use self::tokens::{Lease, TokenId, Tokens, Wait};
 pub use self::waiting::{Refusal, Waiter};
 

@@ -15,6 +15,9 @@ pub struct Grant {
     pub lifetime: Duration,
 }
 
+/// What a token is good for whose issuer does not say (RFC 6749 §5.1 leaves it open).
+pub const LIFETIME_IF_NOT_SAID: Duration = Duration::from_secs(300);
+
 /// Why there is no token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {

@@ -2,7 +2,7 @@
 //! makes for all VMs.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -11,10 +11,11 @@ use log::{debug, warn};
 use super::backoff::part_of;
 use super::gate::Gate;
 use super::host::{Event, Host};
-use super::issuer::{Answer, Reply};
+use super::issuer::Answer;
 use super::local::{Loaded, Token};
 use super::outcome::{Failure, FailureKind, Grant};
 use super::record::{Dropped, Due, Record};
+use super::reply::Reply;
 use super::shared::{create, read, update};
 use super::waiting::{Refusal, Waiter, hopeless};
 use crate::refusal::Reason;
@@ -47,7 +48,7 @@ pub struct Tokens {
     next_id: Cell<usize>,
     ids: RefCell<HashMap<String, TokenId>>,
     /// The fetches of this VM by the numbers of their calls.
-    fetches: RefCell<HashMap<u32, Fetch>>,
+    fetches: RefCell<Vec<(u32, Fetch)>>,
     queue: Cell<Option<u32>>,
     /// Whether [`Tokens::run`] will be called at once anyway. To ask anew would put it off.
     is_woken: Cell<bool>,
@@ -141,7 +142,7 @@ impl Tokens {
         let was_set_back = now < self.last_run.replace(now);
         let is_due = |token: &Token| token.look.get() <= now || was_set_back;
         let list = self.all();
-        let mut full_gates = HashSet::new();
+        let mut full_gates = Vec::new();
         // What requests wait for comes before what may be wanted some day.
         for is_wanted in [true, false] {
             for (id, token) in list.iter().filter(|(_, token)| token.loaded.get() == Loaded::Yes) {
@@ -164,7 +165,7 @@ impl Tokens {
 
     /// The answer to a call of [`Host::call`]; none if it broke off.
     pub fn answered(&self, call: u32, reply: Option<Reply<'_>>, host: &dyn Host) {
-        let Some(fetch) = self.fetches.borrow_mut().remove(&call) else { return };
+        let Some(fetch) = self.take_fetch(call) else { return };
         let Some(token) = self.get(fetch.token) else { return };
         let answer = match reply {
             Some(reply) => token.issuer.read(&fetch.answers, &reply, host.now()),
@@ -249,7 +250,7 @@ impl Tokens {
     /// This configuration is done with: others take over what it was about to fetch.
     pub fn stop(&self, host: &dyn Host) {
         let fetches = std::mem::take(&mut *self.fetches.borrow_mut());
-        for fetch in fetches.into_values() {
+        for (_, fetch) in fetches {
             if let Some(token) = self.get(fetch.token) {
                 update(host, &token.gate(), |gate: &mut Gate| gate.leave(fetch.who));
                 let (record, _) = update(host, &token.record(), |record: &mut Record| record.abandon(fetch.who));
@@ -266,6 +267,12 @@ impl Tokens {
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.list.borrow().len()
+    }
+
+    fn take_fetch(&self, call: u32) -> Option<Fetch> {
+        let mut fetches = self.fetches.borrow_mut();
+        let place = fetches.iter().position(|(own, _)| *own == call)?;
+        Some(fetches.swap_remove(place).1)
     }
 
     fn get(&self, id: TokenId) -> Option<Rc<Token>> {
@@ -294,7 +301,7 @@ impl Tokens {
     /// Lets go of the tokens that no credential wants any more: their client's secret was replaced in the filter
     /// state. One that is in hand stays until it expires, as its upstream may yet refuse it.
     fn give_up_unused(&self, host: &dyn Host) {
-        let is_fetched = |id: &TokenId| self.fetches.borrow().values().any(|fetch| fetch.token == *id);
+        let is_fetched = |id: &TokenId| self.fetches.borrow().iter().any(|(_, fetch)| fetch.token == *id);
         let unused =
             |(id, token): &mut (TokenId, Rc<Token>)| !token.is_used() && token.held().is_none() && !is_fetched(id);
         let unused: Vec<_> = self.list.borrow_mut().extract_if(.., unused).collect();
@@ -314,9 +321,9 @@ impl Tokens {
 
     /// Looks at what all know of the token, and does what is due. `full_gates` are those before which it
     /// was seen in this run that there is no room: hundreds of tokens may wait there.
-    fn look<'a>(&self, id: TokenId, token: &'a Token, full_gates: &mut HashSet<&'a str>, host: &dyn Host) {
+    fn look<'a>(&self, id: TokenId, token: &'a Token, full_gates: &mut Vec<&'a str>, host: &dyn Host) {
         let cluster = token.issuer.endpoint().cluster.as_str();
-        if token.is_at_gate.get() && !token.is_wanted() && full_gates.contains(cluster) {
+        if token.is_at_gate.get() && !token.is_wanted() && full_gates.contains(&cluster) {
             return;
         }
         let now = host.now();
@@ -339,7 +346,7 @@ impl Tokens {
         token.is_at_gate.set(due == Due::Now);
         let next = match due {
             Due::Now => {
-                full_gates.insert(cluster);
+                full_gates.push(cluster);
                 now
             }
             Due::At(time) => time,
@@ -378,7 +385,7 @@ impl Tokens {
         let random = [host.random(), host.random()];
         let request = token.issuer.request(&fetch.answers, host.now(), random, &sign);
         match request.and_then(|request| host.call(&request)) {
-            Ok(call) => drop(self.fetches.borrow_mut().insert(call, fetch)),
+            Ok(call) => self.fetches.borrow_mut().push((call, fetch)),
             Err(failure) => self.ended(&fetch, token, Err(failure), host),
         }
     }

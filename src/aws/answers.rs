@@ -1,0 +1,94 @@
+//! What the answers of those who issue temporary keys mean.
+
+use std::time::UNIX_EPOCH;
+
+use humantime::parse_rfc3339;
+
+use super::keys::Keys;
+use crate::config::json::Json;
+use crate::secret::Secret;
+use crate::time::Time;
+use crate::token::{Answer, Failure, FailureKind, Grant, LIFETIME_IF_NOT_SAID, Reply};
+
+/// Keys with the names that all issuers use.
+struct Found<'a> {
+    id: Option<&'a str>,
+    secret: Option<&'a str>,
+    session_token: Option<&'a str>,
+    expiration: Option<&'a str>,
+}
+
+/// Reads the answer of a container credentials endpoint or of the instance metadata service.
+///
+/// # Errors
+/// If there are no keys in it.
+pub fn keys_in_json(reply: &Reply<'_>, now: Time) -> Result<Answer, Failure> {
+    let body = Json::parse(reply.body).unwrap_or(Json::Null);
+    // The instance metadata service answers 200 also where it has none.
+    if let Some(code) = body.text("Code").filter(|code| *code != "Success") {
+        let detail = format!("it answers {}", printable(code));
+        return Err(reply.failure(FailureKind::Unavailable, detail, now));
+    }
+    let found = Found {
+        id: body.text("AccessKeyId"),
+        secret: body.text("SecretAccessKey"),
+        session_token: body.text("Token"),
+        expiration: body.text("Expiration"),
+    };
+    grant(&found, now).or_else(|rule| malformed(reply, rule, now))
+}
+
+/// Reads the answer of AWS STS.
+///
+/// # Errors
+/// If there are no keys in it.
+pub fn answer_of_sts(reply: &Reply<'_>, now: Time) -> Result<Answer, Failure> {
+    let body = Secret::new(String::from_utf8_lossy(reply.body).into_owned());
+    let body = body.expose();
+    if !reply.is_success() {
+        let code = element(body, "Code").map_or_else(|| "an error without a name".to_owned(), printable);
+        // The identity provider did not answer AWS.
+        let kind = if code == "IDPCommunicationError" { FailureKind::Unavailable } else { FailureKind::Refused };
+        return Err(reply.failure(kind, format!("it answers {} {code}", reply.status), now));
+    }
+    let found = Found {
+        id: element(body, "AccessKeyId"),
+        secret: element(body, "SecretAccessKey"),
+        session_token: element(body, "SessionToken"),
+        expiration: element(body, "Expiration"),
+    };
+    grant(&found, now).or_else(|rule| malformed(reply, rule, now))
+}
+
+fn grant(found: &Found<'_>, now: Time) -> Result<Answer, &'static str> {
+    let (id, secret) = found.id.zip(found.secret).ok_or("has no AccessKeyId or no SecretAccessKey")?;
+    let keys = Keys::new(id, secret, found.session_token).map_err(|_| "has keys that are not of visible ASCII")?;
+    let lifetime = match found.expiration {
+        Some(text) => {
+            let expires = parse_rfc3339(text).map_err(|_| "has an Expiration that is no date")?;
+            Time::since_epoch(expires.duration_since(UNIX_EPOCH).unwrap_or_default()).since(now)
+        }
+        None => LIFETIME_IF_NOT_SAID,
+    };
+    Ok(Answer::Granted(Grant { token: keys.to_text(), lifetime }))
+}
+
+fn malformed(reply: &Reply<'_>, rule: &str, now: Time) -> Result<Answer, Failure> {
+    Err(reply.failure(FailureKind::Malformed, format!("its answer ({}) {rule}", reply.status), now))
+}
+
+/// The text of the first XML element of this name. Those that are read here have no attributes and, as keys, dates and
+/// codes, nothing that would need to be escaped: whatever has is none of them.
+fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = xml.split_once(&format!("<{name}>"))?;
+    let (text, rest) = rest.split_once('<')?;
+    let is_closed =
+        rest.strip_prefix('/').and_then(|rest| rest.strip_prefix(name)).is_some_and(|rest| rest.starts_with('>'));
+    (is_closed && !text.contains('&')).then(|| text.trim())
+}
+
+/// `code` if it is a name, as those of errors are.
+fn printable(code: &str) -> String {
+    let is_name = !code.is_empty() && code.len() <= 64 && code.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if is_name { code.to_owned() } else { "an error without a name".to_owned() }
+}

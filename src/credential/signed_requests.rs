@@ -1,0 +1,123 @@
+//! Requests that are signed for AWS: with keys of the configuration, or with such as are fetched.
+
+use super::fetched_token::TokenUse;
+use super::secret_source::SecretSource;
+use super::{Applied, Credential, Refused, challenge};
+use crate::aws::keys::Keys;
+use crate::aws::signer::{HEADERS, Signer};
+use crate::header_name::HeaderName;
+use crate::refusal::Reason;
+use crate::request::{Attributes, Headers, Request};
+use crate::secret::Secret;
+
+/// How the requests to a server are signed, and what its answers mean.
+pub struct SignedRequests {
+    /// How.
+    pub signer: Signer,
+    /// The longest body that is signed.
+    pub max_body: u64,
+}
+
+impl TokenUse for SignedRequests {
+    /// A token is keys as text.
+    fn apply(&self, token: &Secret, request: &mut Request<'_>) -> Result<(), Reason> {
+        let keys = Keys::from_text(token).ok_or(Reason::Internal)?;
+        self.signer.sign(&keys, request)
+    }
+
+    fn header_names(&self) -> &[HeaderName] {
+        HEADERS
+    }
+
+    fn payload_limit(&self) -> Option<u64> {
+        self.signer.signs_payload.then_some(self.max_body)
+    }
+
+    /// AWS says 403 whatever it is about, and names that in a header.
+    fn refused_by(&self, status: &[u8], response: &dyn Headers) -> Option<Refused> {
+        /// What another key, or another time, may help.
+        const NOT_ACCEPTED: [&str; 11] = [
+            "ExpiredToken",
+            "ExpiredTokenException",
+            "IncompleteSignatureException",
+            "InvalidAccessKeyId",
+            "InvalidClientTokenId",
+            "InvalidSignatureException",
+            "MissingAuthenticationTokenException",
+            "RequestTimeTooSkewed",
+            "SignatureDoesNotMatch",
+            "UnrecognizedClientException",
+            "RequestExpired",
+        ];
+        let kind = if status == b"403" { response.get("x-amzn-errortype") } else { None };
+        let Some(kind) = kind else { return challenge(status, response) };
+        let kind = kind.split(|byte| *byte == b':').next().unwrap_or_default();
+        let is_not_accepted = NOT_ACCEPTED.iter().any(|name| name.as_bytes() == kind);
+        Some(if is_not_accepted { Refused::Unauthorized } else { Refused::Forbidden })
+    }
+}
+
+/// Where keys are that are not fetched.
+pub enum KeySource {
+    /// In the configuration.
+    Written(Keys),
+    /// Some of their parts are in the filter state of each request.
+    Read {
+        /// The name of the key.
+        id: SecretSource,
+        /// The key.
+        secret: SecretSource,
+        /// The session token of a temporary key.
+        token: Option<SecretSource>,
+    },
+}
+
+impl KeySource {
+    /// These parts.
+    pub fn new(id: SecretSource, secret: SecretSource, token: Option<SecretSource>) -> Self {
+        let source = Self::Read { id, secret, token };
+        match source.read(&|_| None) {
+            Ok(keys) => Self::Written(keys),
+            Err(_) => source,
+        }
+    }
+
+    /// Reads the keys, some of them from `attributes`.
+    fn read(&self, attributes: Attributes<'_>) -> Result<Keys, Reason> {
+        let Self::Read { id, secret, token } = self else { return Err(Reason::Internal) };
+        let part = |source: &SecretSource| source.secret(attributes, &|_| Ok(()));
+        let token = token.as_ref().map(part).transpose()?;
+        let token = token.as_ref().map(|token| token.expose());
+        Keys::new(part(id)?.expose(), part(secret)?.expose(), token).map_err(|_| Reason::SecretInvalid)
+    }
+}
+
+/// The credential of a server whose keys are not fetched.
+pub struct WithKeys {
+    /// How its requests are signed.
+    pub usage: SignedRequests,
+    /// With what.
+    pub keys: KeySource,
+}
+
+impl Credential for WithKeys {
+    fn apply(&self, request: &mut Request<'_>) -> Result<Applied, Reason> {
+        match &self.keys {
+            KeySource::Written(keys) => self.usage.signer.sign(keys, request)?,
+            source => self.usage.signer.sign(&source.read(request.attributes)?, request)?,
+        }
+        Ok(Applied::Injected(None))
+    }
+
+    fn payload_limit(&self) -> Option<u64> {
+        self.usage.payload_limit()
+    }
+
+    fn header_names(&self) -> &[HeaderName] {
+        self.usage.header_names()
+    }
+
+    fn refused_by(&self, status: &[u8], response: &dyn Headers) -> Option<Refused> {
+        self.usage.refused_by(status, response)
+    }
+}

@@ -1,0 +1,74 @@
+//! An issuer's answer, as far as it does not matter who issues what.
+
+use std::time::{Duration, SystemTime};
+
+use humantime::parse_rfc3339;
+
+use super::outcome::{Failure, FailureKind};
+use crate::time::Time;
+
+/// Of an answer, no more than this and one byte is read: no token is that large.
+pub const LARGEST_BODY: usize = 64 * 1024;
+
+/// An answer as Envoy hands it over.
+#[derive(Debug)]
+pub struct Reply<'a> {
+    /// Its status.
+    pub status: u16,
+    /// The value of `Retry-After`, if any.
+    pub retry_after: Option<&'a [u8]>,
+    /// Its body, or a part that is longer than [`LARGEST_BODY`].
+    pub body: &'a [u8],
+}
+
+impl Reply<'_> {
+    /// Whether it says that it brings what was asked for.
+    pub fn is_success(&self) -> bool {
+        matches!(self.status, 200..=299)
+    }
+
+    /// Whether its body is worth reading.
+    ///
+    /// # Errors
+    /// If nobody answers, or for later, or from elsewhere, or too much.
+    pub fn check(&self, now: Time) -> Result<(), Failure> {
+        let status = self.status;
+        let (kind, detail) = match status {
+            // Envoy answers so itself if nobody else does.
+            503 => (FailureKind::Unavailable, "it answers 503 (or Envoy does: no connection)".to_owned()),
+            504 => (FailureKind::Unavailable, "it answers 504 (or Envoy does: no answer in time)".to_owned()),
+            408 | 429 | 500..=599 => (FailureKind::Unavailable, format!("it answers {status}")),
+            300..=399 => (FailureKind::Refused, format!("it redirects ({status}); to follow would repeat the secret")),
+            _ if self.body.len() > LARGEST_BODY => {
+                (FailureKind::Malformed, format!("its answer ({status}) is larger than {LARGEST_BODY} bytes"))
+            }
+            _ => return Ok(()),
+        };
+        Err(self.failure(kind, detail, now))
+    }
+
+    /// A failure that this answer means.
+    pub fn failure(&self, kind: FailureKind, detail: String, now: Time) -> Failure {
+        Failure { kind, retry_after: self.retry_after.and_then(|value| retry_after(value, now)), detail }
+    }
+}
+
+/// RFC 9110 §10.2.3: seconds, or a date.
+fn retry_after(value: &[u8], now: Time) -> Option<Duration> {
+    let text = std::str::from_utf8(value).ok()?.trim();
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
+    }
+    Some(http_date(text)?.since(now))
+}
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 §5.6.7): read as the date that it is in RFC 3339. The obsolete forms, in
+/// which no server of this century writes, count as no wish.
+fn http_date(text: &str) -> Option<Time> {
+    const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    let mut parts = text.split_once(", ")?.1.split(' ');
+    let (day, month, year, time) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let month = MONTHS.find(month).filter(|place| place % 3 == 0 && month.len() == 3)? / 3 + 1;
+    let date = parse_rfc3339(&format!("{year}-{month:02}-{day}T{time}Z")).ok()?;
+    Some(Time::since_epoch(date.duration_since(SystemTime::UNIX_EPOCH).ok()?))
+}

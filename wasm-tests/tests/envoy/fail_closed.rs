@@ -130,7 +130,7 @@ fn a_bad_configuration_does_not_load_in_either_place_and_the_log_says_why() {
             ),
             (
                 with_auth(json!({"type": SECRET})),
-                "servers.s.auth.type: must be one of NONE, BEARER, BASIC, API_KEY, HEADERS, OAUTH2",
+                "servers.s.auth.type: must be one of NONE, BEARER, BASIC, API_KEY, HEADERS, OAUTH2, AWS_SIGV4",
             ),
             (with_auth(json!({"type": "BEARER", "token": ""})), "servers.s.auth.token: must not be empty"),
             (

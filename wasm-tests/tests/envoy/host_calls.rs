@@ -40,6 +40,8 @@ const SET: &str = "replace_header_map_value";
 const COUNT: &str = "increment_metric";
 /// What is there, Envoy puts into memory that it asks the module for.
 const READ: [&str; 2] = ["get_header_map_value", "on_memory_allocate"];
+/// Envoy hands over the body, which is needed where it is signed, and then that there is no more of it.
+const BODY: [&str; 2] = ["on_request_body"; 2];
 const ANSWERED: &str = "on_response_headers";
 
 #[test]
@@ -50,10 +52,11 @@ fn a_request_costs_the_calls_it_must_and_no_other() {
     // In the form for one server, x-envoy-original-host is stripped as well. Stripped are authorization, unless it is
     // replaced, and x-api-key, content-length, cookie and proxy-authorization. The host is always set.
     // Of the response, the status is read, unless there is no credential that it could be about.
-    let of_bearer = [&[STRIP; 4][..], &[SET, SET, COUNT, ANSWERED], &READ].concat();
-    let of_none = [&[STRIP; 5][..], &[SET, COUNT, ANSWERED]].concat();
+    let of_bearer = [&[STRIP; 4][..], &[SET, SET, COUNT], &BODY, &[ANSWERED], &READ].concat();
+    let of_none = [&[STRIP; 5][..], &[SET, COUNT], &BODY, &[ANSWERED]].concat();
     // Beside that, the path is read, set, and forgotten; of the response, two headers more are read, which are not there.
-    let of_query = [&[STRIP; 5][..], &[SET], &READ, &[SET, STRIP, COUNT, ANSWERED, READ[0], READ[0]], &READ].concat();
+    let of_query =
+        [&[STRIP; 5][..], &[SET], &READ, &[SET, STRIP, COUNT], &BODY, &[ANSWERED, READ[0], READ[0]], &READ].concat();
     run(async {
         let options = Options { wasm_log_level: "trace", concurrency: 1, ..Options::default() };
         let tokens = TokenServer::start(ANY).await.unwrap();

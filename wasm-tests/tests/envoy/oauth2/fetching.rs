@@ -128,10 +128,9 @@ fn a_large_request_that_waits_arrives_whole() {
     });
 }
 
-/// The README says to leave that setting alone: the module does not see bodies, and Envoy then sends on one that comes
-/// while its head waits, and the head before it.
+/// That setting is there for signed bodies; the filter then sees the body of every request whose head it holds back.
 #[test]
-fn where_envoy_is_told_to_hand_on_bodies_a_request_that_waits_leaves_without_any_credential() {
+fn a_request_that_waits_is_held_back_whole_also_where_envoy_is_told_to_hand_on_bodies() {
     run(async {
         let tokens = TokenServer::start(ANY).await.unwrap();
         tokens.hold();
@@ -147,13 +146,18 @@ fn where_envoy_is_told_to_hand_on_bodies_a_request_that_waits_leaves_without_any
         })
         .await;
         let world = World { fixture, tokens };
-        let (_, seen) = world.request().await;
-        assert!(seen[0].head.header("authorization").is_empty());
-        world.tokens.release();
-        world.metric_is("waiting_requests.server.c", 0).await;
-        let (reply, seen) = world.request().await;
+        let body = vec![b'x'; 500_000];
+        let exchange = world.fixture.exchange(TestRequest { path: "/c/mcp", body: &body, ..TestRequest::default() });
+        let release = async {
+            world.metric_is("waiting_requests.server.c", 1).await;
+            assert!(world.fixture.upstream.all().is_empty());
+            world.tokens.release();
+        };
+        let ((reply, seen), ()) = tokio::join!(exchange, release);
         assert_eq!(reply.status, 200);
         assert_eq!(seen[0].head.header("authorization"), ["Bearer token-1"]);
+        assert_eq!(seen[0].body, body);
+        assert_eq!(seen.len(), 1);
     });
 }
 

@@ -152,3 +152,6 @@ impl Issuer for KeyIssuer {
 fn copy(secret: &Secret) -> Secret {
     Secret::new(secret.expose().to_owned())
 }
+
+#[cfg(test)]
+mod tests;

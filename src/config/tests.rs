@@ -1,5 +1,7 @@
 //! Configurations that load, and what is said of those that do not.
 
+mod aws;
+
 use crate::filter::Filter;
 
 /// The literal that stands for a secret in these configurations. No message may have it.
@@ -104,13 +106,14 @@ pub fn accepted() -> Vec<String> {
     configs.push(with_auth(
         r#"{"type": "OAuth2", "tokenUrl": "http://auth.example.com", "clientId": "c", "clientAuth": "none", "allowInsecure": true}"#,
     ));
+    configs.extend(aws::accepted());
     configs
 }
 
 /// Configurations of which the schema, too, must say that they are wrong, with all that is said of them.
 pub fn refused() -> Vec<(String, Vec<&'static str>)> {
     let server = |keys: &str| format!(r#"{{"servers": {{"s": {keys}}}}}"#);
-    vec![
+    let mut table = vec![
         // Where a secret comes from
         (
             with_auth(r#"{"type": "BEARER", "token": {"fromFile": "s3cr3t"}}"#),
@@ -308,7 +311,9 @@ pub fn refused() -> Vec<(String, Vec<&'static str>)> {
             with_auth(r#"{"type": "NONE", "passChallenge": true}"#),
             vec!["servers.s.auth.passChallenge: unknown key; none is allowed here"],
         ),
-    ]
+    ];
+    table.extend(aws::refused());
+    table
 }
 
 const MILLIS_OF_REQUEST: &str = "servers.s.auth.requestTimeoutMs: must be a whole number from 1 to 60000";
@@ -387,6 +392,7 @@ fn refused_beyond_the_schema() -> Vec<(String, Vec<&'static str>)> {
         ]),
     ];
     table.extend(oauth2_refused_beyond_the_schema());
+    table.extend(aws::refused_beyond_the_schema());
     for control in ["\\r", "\\n", "\\u0000", "\\u007f"] {
         let rule: &'static str =
             "servers.s.auth.value: must be a legal HTTP header value, without CR, LF, NUL or another control character";

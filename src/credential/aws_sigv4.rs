@@ -216,7 +216,8 @@ impl AwsSigV4 {
                 Some(SourceTemplate::InstanceMetadata(Some(role)))
             }
             Credentials::WebIdentity => {
-                let role = checks.at("roleArn").accept(visible(&self.role_arn.unwrap_or_default()));
+                let role =
+                    checks.at("roleArn").accept(self.role_arn.ok_or("is required").and_then(|role| visible(&role)));
                 let session_name = self.role_session_name.as_deref().unwrap_or("mcp-upstream-auth");
                 let session_name = checks.at("roleSessionName").accept(visible(session_name));
                 let is_token = |text: &str| visible(text).map(drop).map_err(Rule::from);

@@ -32,9 +32,11 @@ pub struct Awaited {
 }
 
 impl Bodies {
-    /// The request waits for its body from `now` on.
-    pub fn wait(&self, context: u32, server: ServerId, decided: Rc<Cell<Option<Decided>>>, now: Time) {
-        self.awaited.borrow_mut().push(Awaited { context, server, decided, deadline: now.after(PATIENCE) });
+    /// The request waits for its body from `now` on. Gives the time when it is too late.
+    pub fn wait(&self, context: u32, server: ServerId, decided: Rc<Cell<Option<Decided>>>, now: Time) -> Time {
+        let deadline = now.after(PATIENCE);
+        self.awaited.borrow_mut().push(Awaited { context, server, decided, deadline });
+        deadline
     }
 
     /// Its body has begun, or it is gone.

@@ -37,13 +37,16 @@ pub struct Plugin {
     bodies: Bodies,
     /// When the tokens are to be looked at.
     tokens_due: Cell<Time>,
+    /// When Envoy ticks next.
+    ticks_at: Cell<Time>,
 }
 
 impl Plugin {
     /// The plugin of the root context `root`, whose configuration's text has this hash.
     pub fn new(filter: Filter, root: u32, text: u64) -> Self {
         let (metrics, bodies) = (Metrics::default(), Bodies::default());
-        Self { filter, text, metrics, root, bodies, tokens_due: Cell::new(Time::NEVER) }
+        let (tokens_due, ticks_at) = (Cell::new(Time::NEVER), Cell::new(Time::NEVER));
+        Self { filter, text, metrics, root, bodies, tokens_due, ticks_at }
     }
 
     /// Envoy, for the tokens.
@@ -55,10 +58,9 @@ impl Plugin {
     /// says.
     pub fn wait_for_body(&self, context: u32, server: ServerId) -> Rc<Cell<Option<Decided>>> {
         let decided = Rc::<Cell<_>>::default();
-        let is_first = self.bodies.deadline() == Time::NEVER;
-        self.bodies.wait(context, server, Rc::clone(&decided), now());
-        // A later deadline needs no other tick.
-        if is_first {
+        let deadline = self.bodies.wait(context, server, Rc::clone(&decided), now());
+        // Whatever that tick is for, it looks for the next.
+        if self.ticks_at.get() > deadline {
             self.schedule();
         }
         decided
@@ -96,6 +98,7 @@ impl Plugin {
     /// Lets Envoy tick when something is due. It has one tick, over and over.
     fn schedule(&self) {
         let due = self.tokens_due.get().min(self.bodies.deadline());
+        self.ticks_at.set(due);
         let delay = (due < Time::NEVER).then(|| due.since(now()).as_millis().clamp(TICK, u32::MAX.into()));
         let millis = delay.and_then(|millis| u64::try_from(millis).ok()).unwrap_or_default();
         let _ = hostcalls::set_tick_period(Duration::from_millis(millis));

@@ -138,6 +138,14 @@ pub fn upstream_auth(plugin: &Value) -> Value {
     filter
 }
 
+/// A filter that Envoy shows the bodies of requests whose heads it holds back, as signing them takes.
+pub fn sees_bodies(mut filter: Value) -> Value {
+    if let Some(config) = filter.pointer_mut("/typed_config/config").and_then(Value::as_object_mut) {
+        config.insert("allow_on_headers_stop_iteration".to_owned(), json!(true));
+    }
+    filter
+}
+
 /// A filter that runs this module, with `name` for everything that has one.
 pub fn wasm_filter(name: &str, module: &Path, configuration: Value) -> Value {
     let wasm = json!({"config": {

@@ -9,17 +9,17 @@ use hyper::Request;
 use hyper::body::Bytes;
 use hyper::header::HeaderValue;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use tokio::time::{sleep, timeout};
 use wasm_tests::client::{PATIENCE, Protocol, send};
-use wasm_tests::demo::CALL;
 use wasm_tests::envoy::Envoy;
 use wasm_tests::gateway::{
-    Gateway, LISTENER, any, cluster, filtered_cluster, http_filter, lua, upstream_auth, wasm_filter,
+    Gateway, LISTENER, any, cluster, filtered_cluster, http_filter, lua, sees_bodies, upstream_auth, wasm_filter,
 };
 use wasm_tests::repository;
 use wasm_tests::upstream::ID;
 
-use crate::load::{CALLERS, CALLERS_OTHER, PATH, headers};
+use crate::load::{CALLERS, CALLERS_OTHER, PATH, body, headers};
 use crate::stage::{Stage, on_core, start};
 use crate::{Failure, progress};
 
@@ -34,6 +34,10 @@ const TOKENS: &str = "tokens";
 
 /// The credential of the server where it is not fetched.
 const OWN: &str = "the-servers-own-token";
+
+/// What requests are signed with.
+const ACCESS_KEY: &str = "AKIDEXAMPLE";
+const SECRET_KEY: &str = "the-secret-access-key";
 
 /// How often a state is looked after.
 const POLL: Duration = Duration::from_millis(20);
@@ -68,10 +72,14 @@ pub enum Case {
     ListenerMany,
     /// This filter in the listener, with one server of `OAUTH2` and a token in hand.
     ListenerOauth2,
+    /// Envoy's aws_request_signing, in the listener.
+    NativeSigV4,
+    /// This filter in the listener, with one server of `AWS_SIGV4`.
+    ListenerSigV4,
 }
 
 /// All of them, in the order of the table.
-pub const CASES: [Case; 12] = [
+pub const CASES: [Case; 14] = [
     Case::Bare,
     Case::BareAgain,
     Case::NativeGeneric,
@@ -84,6 +92,8 @@ pub const CASES: [Case; 12] = [
     Case::Listener,
     Case::ListenerMany,
     Case::ListenerOauth2,
+    Case::NativeSigV4,
+    Case::ListenerSigV4,
 ];
 
 /// An Envoy that is measured.
@@ -112,6 +122,7 @@ enum Arrives {
 enum Credential {
     Own,
     Fetched,
+    Signature,
 }
 
 impl Case {
@@ -130,6 +141,8 @@ impl Case {
             Self::Listener => "ours, listener, BEARER, 1 server",
             Self::ListenerMany => "ours, listener, BEARER, 10,000 servers",
             Self::ListenerOauth2 => "ours, listener, OAUTH2, cached",
+            Self::NativeSigV4 => "Envoy's aws_request_signing, signed payload",
+            Self::ListenerSigV4 => "ours, listener, AWS_SIGV4, signed payload",
         }
     }
 
@@ -148,6 +161,8 @@ impl Case {
             Self::Listener => "listener_bearer_1",
             Self::ListenerMany => "listener_bearer_10000",
             Self::ListenerOauth2 => "listener_oauth2",
+            Self::NativeSigV4 => "aws_request_signing",
+            Self::ListenerSigV4 => "listener_aws_sigv4",
         }
     }
 
@@ -169,6 +184,8 @@ impl Case {
             Self::ListenerOauth2 => {
                 in_listener(plugin(&json!({"servers": {SERVER: {"host": HOST, "auth": oauth2(tokens)}}})))
             }
+            Self::NativeSigV4 => in_listener(native_sigv4()),
+            Self::ListenerSigV4 => in_listener(sigv4()),
         };
         gateway.config()
     }
@@ -178,8 +195,10 @@ impl Case {
             Self::Bare | Self::BareAgain | Self::NoopListener | Self::NoopUpstream => Arrives::AsSent,
             Self::NativeGeneric => Arrives::Replaced(Credential::Own),
             Self::NativeOauth2 => Arrives::Replaced(Credential::Fetched),
+            Self::NativeSigV4 => Arrives::Replaced(Credential::Signature),
             Self::Lua | Self::UpstreamBearer | Self::Listener | Self::ListenerMany => Arrives::Cleaned(Credential::Own),
             Self::UpstreamOauth2 | Self::ListenerOauth2 => Arrives::Cleaned(Credential::Fetched),
+            Self::ListenerSigV4 => Arrives::Cleaned(Credential::Signature),
         }
     }
 
@@ -192,7 +211,9 @@ impl Case {
         timeout(PATIENCE, self.until_answered(address)).await??;
         let seen = stage.shows.seen(self.key());
         let arrival = &seen.last().ok_or_else(|| format!("{}: no request arrives", self.label()))?.head;
+        let is_hashed = arrival.header("x-amz-content-sha256") == [sha256(&body())];
         let has_arrived = |credential| match (credential, arrival.header(CALLERS.0).as_slice()) {
+            (Credential::Signature, [one]) => is_hashed && one.starts_with("AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/"),
             (Credential::Own, [one]) => *one == format!("Bearer {OWN}"),
             (Credential::Fetched, [one]) => {
                 one.strip_prefix("Bearer ").is_some_and(|token| stage.tokens.issued().has(token))
@@ -231,7 +252,11 @@ impl Case {
 pub fn request() -> hyper::http::Result<Request<Full<Bytes>>> {
     let request = Request::post(PATH).header("host", "gateway.example");
     let request = headers().fold(request, |request, (name, value)| request.header(name, value));
-    request.body(Full::new(Bytes::from_static(CALL.as_bytes())))
+    request.body(Full::new(Bytes::from(body())))
+}
+
+fn sha256(body: &str) -> String {
+    Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The same, to be looked at.
@@ -280,6 +305,33 @@ fn native_oauth2(tokens: SocketAddr) -> Value {
         "token_endpoint": {"uri": token_url(tokens), "cluster": TOKENS, "timeout": "5s"},
         "client_credentials": {"client_id": "odock", "client_secret": {"name": "client"}},
     })
+}
+
+/// It replaces nothing but `Authorization`, and signs with a key that is written there.
+fn native_sigv4() -> Value {
+    let key = json!({"access_key_id": ACCESS_KEY, "secret_access_key": SECRET_KEY});
+    http_filter(
+        "envoy.filters.http.aws_request_signing",
+        "envoy.extensions.filters.http.aws_request_signing.v3.AwsRequestSigning",
+        json!({
+            "service_name": "bedrock-agentcore",
+            "region": "eu-west-1",
+            "host_rewrite": HOST,
+            "credential_provider": {"inline_credential": key},
+        }),
+    )
+}
+
+/// This filter, which signs bodies.
+fn sigv4() -> Value {
+    let auth = json!({
+        "type": "AWS_SIGV4",
+        "region": "eu-west-1",
+        "service": "bedrock-agentcore",
+        "accessKeyId": ACCESS_KEY,
+        "secretAccessKey": SECRET_KEY,
+    });
+    sees_bodies(plugin(&json!({"servers": {SERVER: {"host": HOST, "auth": auth}}})))
 }
 
 /// What this filter does to the headers of a request, with as few calls.

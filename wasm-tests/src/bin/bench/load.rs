@@ -22,6 +22,9 @@ pub const CALLERS_OTHER: (&str, &str) = ("x-api-key", "the-callers-other-key");
 /// The path of every request, which leads to the cluster `tools`.
 pub const PATH: &str = "/tools/mcp";
 
+/// How many bytes a body has.
+const BODY: usize = 1024;
+
 /// How many connections there are: enough to keep Envoy busy.
 pub const CONNECTIONS: usize = 32;
 
@@ -53,7 +56,7 @@ impl Load {
     /// If the body of the requests cannot be written down for it.
     pub fn new(cores: Cores) -> Result<Self, Failure> {
         let load = Self { core: cores.load, files: TempDir::new()? };
-        std::fs::write(load.body(), CALL)?;
+        std::fs::write(load.body_file(), body())?;
         Ok(load)
     }
 
@@ -93,14 +96,20 @@ impl Load {
         for (name, value) in headers() {
             command.args(["-H", &format!("{name}: {value}")]);
         }
-        command.arg("--data").arg(self.body()).args(more).arg(format!("http://{address}{PATH}"));
+        command.arg("--data").arg(self.body_file()).args(more).arg(format!("http://{address}{PATH}"));
         let running = command.stdin(Stdio::null()).kill_on_drop(true).output();
         Ok(timeout(PATIENCE, running).await.map_err(|_| "h2load does not come to an end")??)
     }
 
-    fn body(&self) -> PathBuf {
+    fn body_file(&self) -> PathBuf {
         self.files.path().join("body")
     }
+}
+
+/// The body of every request: the call of `make run`, with as long a text to echo as makes it 1 KB.
+pub fn body() -> String {
+    const TEXT: &str = "hello";
+    CALL.replacen(TEXT, &"o".repeat(BODY + TEXT.len() - CALL.len()), 1)
 }
 
 /// The headers of every request: those of an MCP client that has two credentials of its own.
@@ -151,7 +160,7 @@ fn latencies(log: &str) -> Result<Vec<f64>, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::{latencies, seconds, succeeded};
+    use super::{body, latencies, seconds, succeeded};
 
     const PRINTED: &str = "starting benchmark...\nprogress: 100% done\n\n\
         finished in 801.91ms, 12470.18 req/s, 2.72MB/s\n\
@@ -162,6 +171,13 @@ mod tests {
     fn the_answers_of_2xx_are_counted() {
         assert_eq!(succeeded(PRINTED), Some(9999));
         assert_eq!(succeeded("finished in 1.2s\n"), None);
+    }
+
+    #[test]
+    fn a_body_is_a_call_of_1_kb() {
+        assert_eq!(body().len(), 1024);
+        let call: serde_json::Value = serde_json::from_str(&body()).unwrap();
+        assert_eq!(call["method"], "tools/call");
     }
 
     #[test]

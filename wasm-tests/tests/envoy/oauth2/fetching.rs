@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use wasm_tests::client::{Protocol, open, send};
-use wasm_tests::gateway::{Gateway, LISTENER, any, cluster, upstream_auth, write_resources};
+use wasm_tests::gateway::{Gateway, LISTENER, any, cluster, sees_bodies, upstream_auth, write_resources};
 use wasm_tests::token_server::{Behaviour, TokenServer};
 use wasm_tests::upstream::Upstream;
 
@@ -135,8 +135,7 @@ fn a_request_that_waits_is_held_back_whole_also_where_envoy_is_told_to_hand_on_b
         let tokens = TokenServer::start(ANY).await.unwrap();
         tokens.hold();
         let server = json!({"host": "c", "auth": auth(tokens.address(), json!({}))});
-        let mut filter = upstream_auth(&json!({"servers": {"c": server}}));
-        filter["typed_config"]["config"]["allow_on_headers_stop_iteration"] = json!(true);
+        let filter = sees_bodies(upstream_auth(&json!({"servers": {"c": server}})));
         let fixture = Fixture::start_with(&options(), |upstream| {
             Gateway::default().filter(filter).cluster(cluster("c", upstream, Protocol::Http1)).cluster(cluster(
                 TOKENS,

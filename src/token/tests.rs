@@ -8,4 +8,5 @@ mod record;
 mod refusals;
 mod replacement;
 mod rotation;
+mod stepwise;
 mod token_server;

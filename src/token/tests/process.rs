@@ -12,11 +12,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use self::host::{FakeHost, client, only_server};
+use super::stepwise::Stepwise;
 use super::token_server::{Asked, Random, Script, What};
 use crate::payload::Payload;
 use crate::refusal::Reason;
 use crate::time::Time;
-use crate::token::{FailureKind, Host, LARGEST_BODY, Lease, Refusal, Reply, Token, TokenId, Tokens, Wait, Waiter};
+use crate::token::{
+    FailureKind, Host, Issuer, LARGEST_BODY, Lease, Refusal, Reply, Token, TokenId, Tokens, Wait, Waiter,
+};
 
 /// Ticks and messages come so much later at the most; whatever must be over by a time may take as long.
 pub const LATE: Duration = Duration::from_millis(3);
@@ -28,6 +31,8 @@ pub struct Process {
     pub state: RefCell<State>,
     pub vms: RefCell<Vec<Rc<Vm>>>,
     pub script: RefCell<Script>,
+    /// How many requests a fetch takes.
+    pub steps: Cell<usize>,
 }
 
 /// One configuration in one VM.
@@ -119,7 +124,12 @@ impl Process {
             outcomes: Vec::new(),
             dropped: 0,
         };
-        Self { state: RefCell::new(state), vms: RefCell::default(), script: RefCell::new(script) }
+        Self { state: RefCell::new(state), vms: RefCell::default(), script: RefCell::new(script), steps: Cell::new(1) }
+    }
+
+    /// The issuer of the configuration's token of this number.
+    fn issuer(&self, token: usize, secret: &str) -> Box<dyn Issuer> {
+        Box::new(Stepwise { client: client(token, secret), steps: self.steps.get() })
     }
 
     /// Loads a configuration of so many tokens in so many VMs, after one that only tries it. Gives the
@@ -130,7 +140,7 @@ impl Process {
             let vm = self.vms.borrow().len();
             let loaded = Tokens::default();
             let list = (0..tokens)
-                .map(|token| loaded.share(Token::new(Box::new(client(token, secret)), "s".into(), "h", "auth")))
+                .map(|token| loaded.share(Token::new(self.issuer(token, secret), "s".into(), "h", "auth")))
                 .collect::<Vec<_>>();
             let list = RefCell::new(list);
             self.state.borrow_mut().ticks.push(None);
@@ -273,7 +283,7 @@ impl Process {
             Some(Happening::Answer(call, what)) => self.answer(at, call, &what, host),
             Some(Happening::Request(token)) => self.request(at, vm, token, host),
             Some(Happening::Secret(token, secret)) => {
-                let lease = at.tokens.share(Token::new(Box::new(client(token, secret)), "s".into(), "h", "auth"));
+                let lease = at.tokens.share(Token::new(self.issuer(token, secret), "s".into(), "h", "auth"));
                 at.list.borrow_mut()[token] = lease;
             }
             Some(Happening::GoesAway(token, context)) => {

@@ -16,7 +16,6 @@ const ESCAPED_IN_PATH: &AsciiSet = &ESCAPED.remove(b'/');
 type Pair = (Vec<u8>, Vec<u8>);
 
 /// A request in its canonical form.
-#[derive(Debug)]
 pub struct CanonicalRequest {
     /// What is hashed.
     pub text: Vec<u8>,

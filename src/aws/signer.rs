@@ -54,7 +54,6 @@ pub struct SigningKey {
 }
 
 /// The steps to a signature, so that each can be looked at.
-#[derive(Debug)]
 pub struct Signature {
     /// The headers that are set, beside `Authorization`.
     pub headers: Vec<(HeaderName, Secret)>,

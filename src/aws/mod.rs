@@ -8,3 +8,6 @@ pub mod canonical;
 pub mod keys;
 pub mod signer;
 pub mod sources;
+
+#[cfg(test)]
+mod tests;

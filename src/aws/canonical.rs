@@ -5,6 +5,7 @@
 use std::collections::BinaryHeap;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
+use zeroize::Zeroizing;
 
 /// All but the unreserved characters (RFC 3986 §2.3).
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -18,7 +19,7 @@ type Pair = (Vec<u8>, Vec<u8>);
 /// A request in its canonical form.
 pub struct CanonicalRequest {
     /// What is hashed.
-    pub text: Vec<u8>,
+    pub text: Zeroizing<Vec<u8>>,
     /// The names of the headers in it, in their order, with semicolons between.
     pub signed_headers: String,
 }
@@ -44,7 +45,7 @@ impl CanonicalRequest {
         let signed_headers = names.join(";");
         let (path, query) = (canonical_path(path, rule), canonical_query(query));
         let parts = [method, path.as_bytes(), &query, &lines, signed_headers.as_bytes(), payload.as_bytes()];
-        Self { text: parts.join(&b'\n'), signed_headers }
+        Self { text: Zeroizing::new(parts.join(&b'\n')), signed_headers }
     }
 }
 

@@ -165,7 +165,10 @@ impl Filter {
         upstream.credential.on_response(headers);
         let refused = upstream.credential.refused_by(&headers.get(STATUS)?, headers)?;
         let is_unauthorized = refused == Refused::Unauthorized;
-        let reason = if is_unauthorized { Reason::UpstreamUnauthorized } else { Reason::UpstreamForbidden };
+        let reason = match refused {
+            Refused::Unauthorized | Refused::Unaccepted => Reason::UpstreamUnauthorized,
+            Refused::Forbidden => Reason::UpstreamForbidden,
+        };
         let handling = match upstream.passes_challenge {
             true => Handling::Relay,
             false if is_unauthorized && upstream.credential.is_retried() => Handling::LeaveToRetry(reason),
@@ -193,7 +196,11 @@ impl Filter {
     /// The credential comes last: what it signs must be what leaves.
     fn forward(&self, id: ServerId, request: &mut Request<'_>) -> Decision {
         let Some(upstream) = self.upstream(id) else { return rejected(id, Reason::ServerDisabled) };
-        let limit = upstream.credential.payload_limit().filter(|_| request.payload == Payload::Unread);
+        let mut limit = upstream.credential.payload_limit().filter(|_| request.payload == Payload::Unread);
+        if limit.is_some() && request.takes_over_the_connection() {
+            request.payload = Payload::EMPTY;
+            limit = None;
+        }
         let is_too_long = limit.is_some_and(|limit| content_length(request.headers) > limit);
         let replaced = upstream.credential.header_names();
         for name in self.stripped.iter().filter(|name| !replaced.contains(name)) {

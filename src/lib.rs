@@ -11,8 +11,10 @@ pub mod credential;
 mod digest;
 pub mod filter;
 pub mod header_name;
+pub mod held_request;
 #[cfg(target_arch = "wasm32")]
 mod host;
+pub mod late_bodies;
 pub mod metrics;
 pub mod oauth2;
 pub mod payload;

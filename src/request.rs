@@ -37,6 +37,13 @@ pub struct Request<'a> {
     pub now: &'a dyn Fn() -> Time,
 }
 
+impl Request<'_> {
+    /// Whether what follows the head is no body: Envoy has every upgrade, that of HTTP/2 as well, in this header.
+    pub fn takes_over_the_connection(&self) -> bool {
+        self.headers.get("upgrade").is_some()
+    }
+}
+
 /// The headers or trailers of one request. Names are lower case; values are any bytes.
 pub trait Headers {
     /// The value of `name`; costs a call into the host and a copy.

@@ -35,7 +35,7 @@ pub fn keys_in_json(reply: &Reply<'_>, now: Time) -> Result<Answer, Failure> {
         session_token: body.text("Token"),
         expiration: body.text("Expiration"),
     };
-    grant(&found, now).or_else(|rule| malformed(reply, rule, now))
+    grant(&found, reply, now)
 }
 
 /// Reads the answer of AWS STS.
@@ -47,9 +47,18 @@ pub fn answer_of_sts(reply: &Reply<'_>, now: Time) -> Result<Answer, Failure> {
     let body = body.expose();
     if !reply.is_success() {
         let code = element(body, "Code").map_or_else(|| "an error without a name".to_owned(), printable);
-        // The identity provider did not answer AWS.
-        let kind = if code == "IDPCommunicationError" { FailureKind::Unavailable } else { FailureKind::Refused };
+        let kind = match code.as_str() {
+            // The identity provider did not answer AWS, or AWS is asked too often.
+            "IDPCommunicationError" | "Throttling" | "ThrottlingException" | "RequestLimitExceeded" => {
+                FailureKind::Unavailable
+            }
+            _ => FailureKind::Refused,
+        };
         return Err(reply.failure(kind, format!("it answers {} {code}", reply.status), now));
+    }
+    // Keys of a role are none without it.
+    if element(body, "SessionToken").is_none() {
+        return malformed(reply, "has no SessionToken", now);
     }
     let found = Found {
         id: element(body, "AccessKeyId"),
@@ -57,19 +66,26 @@ pub fn answer_of_sts(reply: &Reply<'_>, now: Time) -> Result<Answer, Failure> {
         session_token: element(body, "SessionToken"),
         expiration: element(body, "Expiration"),
     };
-    grant(&found, now).or_else(|rule| malformed(reply, rule, now))
+    grant(&found, reply, now)
 }
 
-fn grant(found: &Found<'_>, now: Time) -> Result<Answer, &'static str> {
-    let (id, secret) = found.id.zip(found.secret).ok_or("has no AccessKeyId or no SecretAccessKey")?;
-    let keys = Keys::new(id, secret, found.session_token).map_err(|_| "has keys that are not of visible ASCII")?;
-    let lifetime = match found.expiration {
-        Some(text) => {
-            let expires = parse_rfc3339(text).map_err(|_| "has an Expiration that is no date")?;
-            Time::since_epoch(expires.duration_since(UNIX_EPOCH).unwrap_or_default()).since(now)
-        }
+fn grant(found: &Found<'_>, reply: &Reply<'_>, now: Time) -> Result<Answer, Failure> {
+    let Some((id, secret)) = found.id.zip(found.secret) else {
+        return malformed(reply, "has no AccessKeyId or no SecretAccessKey", now);
+    };
+    let Ok(keys) = Keys::new(id, secret, found.session_token) else {
+        return malformed(reply, "has keys that are not of visible ASCII characters", now);
+    };
+    let lifetime = match found.expiration.map(parse_rfc3339) {
+        Some(Ok(expires)) => Time::since_epoch(expires.duration_since(UNIX_EPOCH).unwrap_or_default()).since(now),
+        Some(Err(_)) => return malformed(reply, "has an Expiration that is no date", now),
         None => LIFETIME_IF_NOT_SAID,
     };
+    // The metadata service hands out keys that are over while it cannot renew them.
+    if lifetime.is_zero() {
+        let detail = "it answers with keys that have expired".to_owned();
+        return Err(reply.failure(FailureKind::Unavailable, detail, now));
+    }
     Ok(Answer::Granted(Grant { token: keys.to_text(), lifetime }))
 }
 

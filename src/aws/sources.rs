@@ -44,6 +44,11 @@ pub enum Source {
 }
 
 impl KeyIssuer {
+    /// How long each request of a fetch may take; to Envoy, less than a millisecond would be for ever.
+    fn timeout_of_each(&self) -> Duration {
+        (self.timeout / self.requests()).max(Duration::from_millis(1))
+    }
+
     /// How many requests a fetch takes.
     fn requests(&self) -> u32 {
         match &self.source {
@@ -54,13 +59,13 @@ impl KeyIssuer {
     }
 
     fn get(&self, path: &str) -> TokenRequest<'_> {
-        self.endpoint.request("GET", path, Secret::new(String::new()), self.timeout / self.requests())
+        self.endpoint.request("GET", path, Secret::new(String::new()), self.timeout_of_each())
     }
 
     fn instance_metadata(&self, role: Option<&str>, answers: &[Secret]) -> TokenRequest<'_> {
         let [session, answers @ ..] = answers else {
-            let timeout = self.timeout / self.requests();
-            let request = self.endpoint.request("PUT", "/latest/api/token", Secret::new(String::new()), timeout);
+            let body = Secret::new(String::new());
+            let request = self.endpoint.request("PUT", "/latest/api/token", body, self.timeout_of_each());
             return request.with("x-aws-ec2-metadata-token-ttl-seconds", Secret::new(SESSION.to_owned()));
         };
         let role = role.or(answers.first().map(Secret::expose)).unwrap_or_default();
@@ -81,7 +86,7 @@ impl KeyIssuer {
 
     /// What tells the keys from others, with the secret or without.
     fn fields(&self, with_secret: bool) -> Vec<&str> {
-        let mut fields = self.endpoint.identity().to_vec();
+        let mut fields = [&["aws"], &self.endpoint.identity()[..]].concat();
         match &self.source {
             Source::Container(authorization) => {
                 fields.push("container");

@@ -166,13 +166,7 @@ impl AwsSigV4 {
     }
 
     fn issuer(self, checks: &mut Checks<'_>) -> Option<KeyIssuerTemplate> {
-        let url = match self.credentials_url() {
-            Some(url) => checks.at("credentialsUrl").accept(self.checked_url(&url)),
-            None => {
-                checks.at("credentialsUrl").fail("is required");
-                None
-            }
-        };
+        let url = checks.at("credentialsUrl").accept(self.checked_url());
         let cluster = match &self.credentials_cluster {
             Some(cluster) => checks.at("credentialsCluster").accept(text(cluster)).map(str::to_owned),
             None => url.as_ref().map(|url| url.host.clone()),
@@ -184,16 +178,17 @@ impl AwsSigV4 {
         Some(KeyIssuerTemplate { endpoint, source: source?, timeout })
     }
 
-    fn credentials_url(&self) -> Option<String> {
-        self.credentials_url.clone().or_else(|| match self.credentials? {
-            Credentials::Imds => Some("http://169.254.169.254/".to_owned()),
-            Credentials::WebIdentity => Some(format!("https://sts.{}.amazonaws.com/", self.region)),
-            Credentials::Container | Credentials::Static => None,
-        })
-    }
-
-    fn checked_url(&self, text: &str) -> Result<Url, &'static str> {
-        let url = url(text)?;
+    fn checked_url(&self) -> Result<Url, &'static str> {
+        let credentials = self.credentials.unwrap_or_default();
+        let url = match (&self.credentials_url, credentials) {
+            (Some(text), _) => url(text)?,
+            (None, Credentials::Imds) => url("http://169.254.169.254/")?,
+            (None, Credentials::WebIdentity) => url(&sts(&self.region))?,
+            (None, Credentials::Container | Credentials::Static) => return Err("is required"),
+        };
+        if credentials == Credentials::Imds && url.path != "/" {
+            return Err("must have no path: that of the metadata service is known");
+        }
         let is_safe = url.scheme == "https" || is_loopback(&url.host) || is_on_link(&url.host);
         if is_safe || self.allow_insecure.unwrap_or(false) {
             Ok(url)
@@ -219,12 +214,29 @@ impl AwsSigV4 {
                 let role =
                     checks.at("roleArn").accept(self.role_arn.ok_or("is required").and_then(|role| visible(&role)));
                 let session_name = self.role_session_name.as_deref().unwrap_or("mcp-upstream-auth");
-                let session_name = checks.at("roleSessionName").accept(visible(session_name));
+                let session_name = checks.at("roleSessionName").accept(name_of_session(session_name));
                 let is_token = |text: &str| visible(text).map(drop).map_err(Rule::from);
                 let token = required(self.web_identity_token, checks.at("webIdentityToken"), &is_token);
                 Some(SourceTemplate::WebIdentity { role: role?, session_name: session_name?, token: token? })
             }
         }
+    }
+}
+
+/// The endpoint of AWS STS in this region, whose name may yet be found to be none.
+fn sts(region: &str) -> String {
+    let is_name = name(region).is_ok();
+    let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+    format!("https://sts.{}.{domain}/", if is_name { region } else { "region" })
+}
+
+/// Checks that `text` can be what a session is called, by the rule of AWS STS.
+fn name_of_session(text: &str) -> Result<String, &'static str> {
+    let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b"_+=,.@-".contains(&byte);
+    if (2..=64).contains(&text.len()) && text.bytes().all(is_legal) {
+        Ok(text.to_owned())
+    } else {
+        Err("must be of 2 to 64 letters, digits and characters of _+=,.@-")
     }
 }
 

@@ -75,6 +75,8 @@ pub trait Credential {
 pub enum Refused {
     /// It is not accepted: another one may be.
     Unauthorized,
+    /// The request is not accepted with it; another one would not be, either.
+    Unaccepted,
     /// It does not suffice.
     Forbidden,
 }

@@ -35,25 +35,23 @@ impl TokenUse for SignedRequests {
 
     /// AWS says 403 whatever it is about, and names that in a header.
     fn refused_by(&self, status: &[u8], response: &dyn Headers) -> Option<Refused> {
-        /// What another key, or another time, may help.
-        const NOT_ACCEPTED: [&str; 11] = [
-            "ExpiredToken",
-            "ExpiredTokenException",
-            "IncompleteSignatureException",
-            "InvalidAccessKeyId",
-            "InvalidClientTokenId",
-            "InvalidSignatureException",
-            "MissingAuthenticationTokenException",
-            "RequestTimeTooSkewed",
-            "SignatureDoesNotMatch",
-            "UnrecognizedClientException",
-            "RequestExpired",
-        ];
-        let kind = if status == b"403" { response.get("x-amzn-errortype") } else { None };
-        let Some(kind) = kind else { return challenge(status, response) };
-        let kind = kind.split(|byte| *byte == b':').next().unwrap_or_default();
-        let is_not_accepted = NOT_ACCEPTED.iter().any(|name| name.as_bytes() == kind);
-        Some(if is_not_accepted { Refused::Unauthorized } else { Refused::Forbidden })
+        let error = if status == b"403" { response.get("x-amzn-errortype") } else { None };
+        let Some(error) = error else { return challenge(status, response) };
+        match error.split(|byte| *byte == b':').next().unwrap_or_default() {
+            b"ExpiredTokenException"
+            | b"ExpiredToken"
+            | b"InvalidClientTokenId"
+            | b"InvalidAccessKeyId"
+            | b"UnrecognizedClientException" => Some(Refused::Unauthorized),
+            b"IncompleteSignatureException"
+            | b"InvalidSignatureException"
+            | b"SignatureDoesNotMatch"
+            | b"RequestTimeTooSkewed"
+            | b"RequestExpired" => Some(Refused::Unaccepted),
+            // What Amazon API Gateway answers where it has no such path or method.
+            b"MissingAuthenticationTokenException" => None,
+            _ => Some(Refused::Forbidden),
+        }
     }
 }
 

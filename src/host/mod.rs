@@ -4,7 +4,6 @@
 //! that is not UTF-8. Most of its calls also trap on a status that is not OK; where one returns it, the
 //! request is refused.
 
-mod bodies;
 mod headers;
 mod metrics;
 mod plugin;

@@ -8,12 +8,13 @@ use log::{debug, error, warn};
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{Action, MapType};
 
-use super::bodies::Bodies;
 use super::headers::HeaderMap;
 use super::metrics::Metrics;
 use super::tokens::{Envoy, now};
 use crate::credential::Awaited;
 use crate::filter::{Challenge, Decided, Decision, Filter, Handling, Outcome, SentToken};
+use crate::held_request::HeldRequest;
+use crate::late_bodies::{LateBodies, PATIENCE};
 use crate::payload::Payload;
 use crate::refusal::{self, Reason};
 use crate::request::{Headers, Request};
@@ -34,7 +35,7 @@ pub struct Plugin {
     pub metrics: Metrics,
     /// Envoy's name of the root context.
     pub root: u32,
-    bodies: Bodies,
+    bodies: LateBodies,
     /// When the tokens are to be looked at.
     tokens_due: Cell<Time>,
     /// When Envoy ticks next.
@@ -44,7 +45,7 @@ pub struct Plugin {
 impl Plugin {
     /// The plugin of the root context `root`, whose configuration's text has this hash.
     pub fn new(filter: Filter, root: u32, text: u64) -> Self {
-        let (metrics, bodies) = (Metrics::default(), Bodies::default());
+        let (metrics, bodies) = (Metrics::default(), LateBodies::default());
         let (tokens_due, ticks_at) = (Cell::new(Time::NEVER), Cell::new(Time::NEVER));
         Self { filter, text, metrics, root, bodies, tokens_due, ticks_at }
     }
@@ -54,16 +55,17 @@ impl Plugin {
         Envoy { plugin: self }
     }
 
-    /// Lets a request wait for its body to begin; whoever does not let it wait longer leaves the decision where this
-    /// says.
-    pub fn wait_for_body(&self, context: u32, server: ServerId) -> Rc<Cell<Option<Decided>>> {
-        let decided = Rc::<Cell<_>>::default();
-        let deadline = self.bodies.wait(context, server, Rc::clone(&decided), now());
-        // Whatever that tick is for, it looks for the next.
-        if self.ticks_at.get() > deadline {
+    /// Lets a request wait for its body to begin.
+    pub fn wait_for_body(&self, context: u32, server: ServerId) -> Rc<HeldRequest> {
+        let held = Rc::<HeldRequest>::default();
+        let now = now();
+        let deadline = self.bodies.wait(context, server, Rc::clone(&held), now);
+        // Whatever the next tick is for, it sets the one after it. One that should have been long ago was set by a clock
+        // that was put forward since.
+        if self.ticks_at.get() > deadline || self.ticks_at.get().after(PATIENCE) < now {
             self.schedule();
         }
-        decided
+        held
     }
 
     /// The body of a request has begun, or it is gone.
@@ -76,12 +78,15 @@ impl Plugin {
         let late = self.bodies.late(now());
         for body in &late {
             if hostcalls::set_effective_context(body.context).is_ok() {
-                body.decided.set(Some(self.refused(body.server, Reason::BodyTimeout.into())));
+                body.held.decided.set(Some(self.refused(body.server, Reason::BodyTimeout.into())));
                 refuse(Reason::BodyTimeout.into());
             }
         }
         if !late.is_empty() {
-            warn!("mcp-upstream-auth: no body to sign: is allow_on_headers_stop_iteration set for this filter?");
+            warn!(
+                "mcp-upstream-auth: a body to be signed did not come: its sender is slow, or \
+                 allow_on_headers_stop_iteration is not set for this filter"
+            );
             if hostcalls::set_effective_context(self.root).is_err() {
                 error!("mcp-upstream-auth: Envoy has lost the filter's own context");
             }
@@ -97,26 +102,21 @@ impl Plugin {
 
     /// Lets Envoy tick when something is due. It has one tick, over and over.
     fn schedule(&self) {
+        let now = now();
         let due = self.tokens_due.get().min(self.bodies.deadline());
-        self.ticks_at.set(due);
-        let delay = (due < Time::NEVER).then(|| due.since(now()).as_millis().clamp(TICK, u32::MAX.into()));
+        self.ticks_at.set(due.max(now));
+        let delay = (due < Time::NEVER).then(|| due.since(now).as_millis().clamp(TICK, u32::MAX.into()));
         let millis = delay.and_then(|millis| u64::try_from(millis).ok()).unwrap_or_default();
         let _ = hostcalls::set_tick_period(Duration::from_millis(millis));
     }
 
     /// Lets a request wait for its token.
-    pub fn wait(
-        &self,
-        context: u32,
-        server: ServerId,
-        awaited: Awaited,
-        payload: Payload,
-    ) -> (Wait, Rc<Cell<Option<Decided>>>) {
+    pub fn wait(&self, context: u32, server: ServerId, awaited: Awaited, payload: Payload) -> (Wait, Rc<HeldRequest>) {
         let since = now();
-        let decided = Rc::<Cell<_>>::default();
+        let held = Rc::<HeldRequest>::default();
         let deadline = since.after(awaited.max_wait);
-        let waiter = Waiter { context, server, payload, decided: Rc::clone(&decided), since, deadline };
-        (self.filter.tokens().wait(awaited.id, waiter, &self.envoy()), decided)
+        let waiter = Waiter { context, server, payload, held: Rc::clone(&held), since, deadline };
+        (self.filter.tokens().wait(awaited.id, waiter, &self.envoy()), held)
     }
 
     /// Ends a request's waiting. Its context is the effective one.
@@ -134,9 +134,10 @@ impl Plugin {
             }
             Err(refusal) => (self.refused(waiter.server, refusal), Some(refusal)),
         };
-        waiter.decided.set(Some(decided));
+        waiter.held.decided.set(Some(decided));
         match refusal {
             Some(refusal) => drop(refuse(refusal)),
+            None if waiter.held.is_in_mid_body.get() => {}
             None => drop(hostcalls::resume_http_request()),
         }
     }

@@ -1,6 +1,5 @@
 //! One request: Envoy's callbacks on its way.
 
-use std::cell::Cell;
 use std::rc::Rc;
 
 use proxy_wasm::hostcalls;
@@ -10,6 +9,7 @@ use proxy_wasm::types::{Action, BufferType, MapType};
 use super::headers::HeaderMap;
 use super::plugin::{Plugin, refuse, request};
 use crate::filter::{Decided, Decision, Outcome, Verdict};
+use crate::held_request::HeldRequest;
 use crate::payload::{Payload, PayloadReader};
 use crate::refusal::Reason;
 use crate::selection::ServerId;
@@ -26,10 +26,10 @@ pub struct Stream {
 enum Progress {
     /// Its head has not been seen.
     New,
-    /// Its body is read; if it is refused meanwhile, the decision is found here.
-    Reading(ServerId, PayloadReader, Rc<Cell<Option<Decided>>>),
-    /// It waits for this token of this server, or has; whoever lets it go on leaves the decision here.
-    Waiting(ServerId, TokenId, Rc<Cell<Option<Decided>>>),
+    /// Its body is read, if it was not refused meanwhile.
+    Reading(ServerId, PayloadReader, Rc<HeldRequest>),
+    /// It waits for this token of this server, or has.
+    Waiting(ServerId, TokenId, Rc<HeldRequest>),
     /// It is decided.
     Decided(Decided),
 }
@@ -68,6 +68,9 @@ impl HttpContext for Stream {
     /// would leave before its headers are right.
     fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
         let is_held = self.is_held();
+        if let Progress::Waiting(.., held) = &self.progress {
+            held.is_in_mid_body.set(!end_of_stream);
+        }
         let (Some(plugin), Progress::Reading(server, reader, _)) = (self.plugin.clone(), &mut self.progress) else {
             return if is_held || self.is_refused() { Action::Pause } else { Action::Continue };
         };
@@ -104,6 +107,9 @@ impl HttpContext for Stream {
             plugin.filter.on_trailers(verdict, &mut trailers);
             trailers.report_failure();
         }
+        if let Progress::Waiting(.., held) = &self.progress {
+            held.is_in_mid_body.set(false);
+        }
         if self.is_held() && matches!(self.progress, Progress::Reading(..)) {
             return self.body_is_read();
         }
@@ -126,8 +132,8 @@ impl Stream {
         let mut decision = decision;
         match decision {
             Decision::Read(server, limit) if !headers.has_failed => {
-                let decided = plugin.wait_for_body(self.id, server);
-                self.progress = Progress::Reading(server, PayloadReader::new(limit), decided);
+                let held = plugin.wait_for_body(self.id, server);
+                self.progress = Progress::Reading(server, PayloadReader::new(limit), held);
                 return Action::Pause;
             }
             Decision::Wait(server, awaited) if !headers.has_failed => {
@@ -136,8 +142,8 @@ impl Stream {
                         decision = plugin.filter.inject(server, &mut request(&mut headers, payload));
                     }
                     (Wait::Refused(refusal), _) => return self.refuse(server, refusal),
-                    (Wait::Parked, decided) => {
-                        self.progress = Progress::Waiting(server, awaited.id, decided);
+                    (Wait::Parked, held) => {
+                        self.progress = Progress::Waiting(server, awaited.id, held);
                         return Action::Pause;
                     }
                 }
@@ -168,7 +174,7 @@ impl Stream {
     fn decided(&self) -> Option<Decided> {
         match &self.progress {
             Progress::New => None,
-            Progress::Reading(.., decided) | Progress::Waiting(.., decided) => decided.get(),
+            Progress::Reading(.., held) | Progress::Waiting(.., held) => held.decided.get(),
             Progress::Decided(decided) => Some(*decided),
         }
     }

@@ -1,12 +1,11 @@
 //! Requests that wait for a token.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::outcome::FailureKind;
 use super::record::{Outlook, Record};
-use crate::filter::Decided;
+use crate::held_request::HeldRequest;
 use crate::payload::Payload;
 use crate::refusal::Reason;
 use crate::selection::ServerId;
@@ -28,8 +27,8 @@ pub struct Waiter {
     pub server: ServerId,
     /// Its body, if the credential signs that.
     pub payload: Payload,
-    /// Where the request finds what became of it.
-    pub decided: Rc<Cell<Option<Decided>>>,
+    /// The request.
+    pub held: Rc<HeldRequest>,
     /// When it began to wait.
     pub since: Time,
     /// When it must have an answer.

@@ -187,6 +187,9 @@ fn an_answer_without_keys_says_what_may_help() {
         (200, &IN_XML.replace("</SecretAccessKey>", ""), Malformed),
         (400, &error("ExpiredTokenException"), Refused),
         (400, &error("IDPCommunicationError"), Unavailable),
+        (400, &error("Throttling"), Unavailable),
+        (200, &IN_XML.replace("<SessionToken>", "<Other>"), Malformed),
+        (200, &IN_XML.replace("yp+IEX", "yp&amp;IEX"), Malformed),
         (403, "", Refused),
         (500, "", Unavailable),
     ] {
@@ -199,10 +202,12 @@ fn an_answer_without_keys_says_what_may_help() {
 }
 
 #[test]
-fn keys_that_are_over_or_do_not_say_so_have_a_lifetime_all_the_same() {
+fn keys_that_are_over_are_none_and_those_that_do_not_say_so_are_soon() {
     let container = container();
-    let over = IN_JSON.replace("18:00:00", "11:00:00");
-    assert_eq!(granted(read(&container, &[], 200, &over)).1, Duration::ZERO);
+    for time in ["11:00:00", "12:00:00"] {
+        let over = IN_JSON.replace("18:00:00", time);
+        assert_eq!(kind(read(&container, &[], 200, &over)), Unavailable, "{time}");
+    }
     let silent = r#"{"AccessKeyId": "AKIA", "SecretAccessKey": "s"}"#;
     let (keys, lifetime) = granted(read(&container, &[], 200, silent));
     assert_eq!((keys.session_token.is_none(), lifetime), (true, Duration::from_secs(300)));
@@ -221,6 +226,15 @@ fn no_failure_has_a_word_of_the_answer_that_is_no_name() {
             let failure = read(&sts, &[], status, body).map(drop).unwrap_err();
             assert!(!format!("{failure:?}").contains("s3cr3t"), "{failure:?}");
         }
+    }
+}
+
+/// To Envoy, nothing is for ever.
+#[test]
+fn the_shortest_timeout_is_one() {
+    let machine = KeyIssuer { timeout: Duration::from_millis(1), ..issuer(Source::InstanceMetadata(None)) };
+    for answers in [&[][..], &["session"], &["session", "role"]] {
+        assert_eq!(request(&machine, answers).timeout, Duration::from_millis(1));
     }
 }
 

@@ -140,12 +140,23 @@ pub fn refused_beyond_the_schema() -> Vec<(String, Vec<&'static str>)> {
                  control character",
             ],
         ),
+        (
+            with_aws(r#", "credentials": "imds", "credentialsUrl": "http://127.0.0.1/latest""#),
+            vec!["servers.s.auth.credentialsUrl: must have no path: that of the metadata service is known"],
+        ),
+        (
+            with_auth(
+                r#"{"type": "AWS_SIGV4", "region": "eu west", "service": "s", "credentials": "webIdentity",
+                    "roleArn": "a", "webIdentityToken": "s3cr3t"}"#,
+            ),
+            vec!["servers.s.auth.region: must be of lower case letters, digits and hyphens, such as us-east-1"],
+        ),
         (with_aws(r#", "credentials": "imds", "roleName": """#), vec!["servers.s.auth.roleName: must not be empty"]),
         (
             with_aws(r#", "credentials": "webIdentity", "roleSessionName": "a b", "webIdentityToken": "s3 cr3t""#),
             vec![
                 "servers.s.auth.roleArn: is required",
-                says("roleSessionName", VISIBLE),
+                says("roleSessionName", "must be of 2 to 64 letters, digits and characters of _+=,.@-"),
                 says("webIdentityToken", VISIBLE),
             ],
         ),

@@ -2,6 +2,7 @@
 
 mod answers;
 mod fetching;
+mod mid_body;
 mod mutual_tls;
 mod real_server;
 mod refresh;

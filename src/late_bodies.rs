@@ -3,39 +3,40 @@
 //! Unless `allow_on_headers_stop_iteration` is set for the filter, Envoy shows it no body as long as it holds the
 //! headers back: each such request would then hang. So there is a limit to how late a body may begin.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::filter::Decided;
+use crate::held_request::HeldRequest;
 use crate::selection::ServerId;
 use crate::time::Time;
 
 /// How late a body may begin.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The requests of one plugin whose bodies have not begun.
-#[derive(Default)]
-pub struct Bodies {
+#[derive(Debug, Default)]
+pub struct LateBodies {
     awaited: RefCell<Vec<Awaited>>,
 }
 
 /// A request whose body has not begun.
+#[derive(Debug)]
 pub struct Awaited {
     /// What Envoy calls it.
     pub context: u32,
     /// The server it is for.
     pub server: ServerId,
-    /// Where the request finds what became of it.
-    pub decided: Rc<Cell<Option<Decided>>>,
+    /// The request.
+    pub held: Rc<HeldRequest>,
     deadline: Time,
 }
 
-impl Bodies {
+impl LateBodies {
     /// The request waits for its body from `now` on. Gives the time when it is too late.
-    pub fn wait(&self, context: u32, server: ServerId, decided: Rc<Cell<Option<Decided>>>, now: Time) -> Time {
+    pub fn wait(&self, context: u32, server: ServerId, held: Rc<HeldRequest>, now: Time) -> Time {
         let deadline = now.after(PATIENCE);
-        self.awaited.borrow_mut().push(Awaited { context, server, decided, deadline });
+        self.awaited.borrow_mut().push(Awaited { context, server, held, deadline });
         deadline
     }
 

@@ -1,11 +1,13 @@
 //! `make build`: the compiled module without what nobody calls: the exports that Envoy need not call, the SDK's methods
 //! that only would do in another way what is done through its host calls, and what only those need.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::process::ExitCode;
 
 use packaging::{EXPORTS, Failure};
 use rustc_demangle::demangle;
+use walrus::ir::{Call, Visitor, dfs_in_order};
 use walrus::{ExportId, FunctionBuilder, FunctionId, FunctionKind, Module, ModuleConfig, passes};
 
 fn main() -> ExitCode {
@@ -26,29 +28,60 @@ fn trim(compiled: &Path, trimmed: &Path) -> Result<(), Failure> {
     let needless: Vec<ExportId> =
         module.exports.iter().filter(|export| is_needless(&export.name)).map(|export| export.id()).collect();
     needless.into_iter().for_each(|export| module.exports.delete(export));
-    let uncalled: Vec<FunctionId> = module
-        .funcs
-        .iter_local()
-        .filter(|(id, _)| module.funcs.get(*id).name.as_deref().is_some_and(is_uncalled))
-        .map(|(id, _)| id)
-        .collect();
-    if uncalled.is_empty() {
-        return Err(format!("{}: has no names of functions", compiled.display()).into());
-    }
-    uncalled.into_iter().for_each(|function| empty(&mut module, function));
+    let methods = empty_all(&mut module, is_uncalled_method)?;
+    empty_all(&mut module, is_panic_printer)?;
     passes::gc::run(&mut module);
-    Ok(module.emit_wasm_file(trimmed)?)
+    // What is called by way of a vtable nobody sees here; but the compiler may have made one function of two.
+    match caller(&module, &methods) {
+        Some(name) => Err(format!("{}: {name} calls what is emptied", compiled.display()).into()),
+        None => Ok(module.emit_wasm_file(trimmed)?),
+    }
 }
 
-/// Whether nobody calls the function of this name, though the compiler cannot know it: a method that is in a vtable
-/// because its trait has it, or what would print a panic if the SDK did not have it logged.
-fn is_uncalled(name: &str) -> bool {
+/// Leaves of the functions of these names that they trap.
+fn empty_all(module: &mut Module, is_uncalled: fn(&str) -> bool) -> Result<HashSet<FunctionId>, Failure> {
+    let has_name = |id: FunctionId| module.funcs.get(id).name.as_deref().is_some_and(is_uncalled);
+    let uncalled: HashSet<_> = module.funcs.iter_local().map(|(id, _)| id).filter(|id| has_name(*id)).collect();
+    if uncalled.is_empty() {
+        return Err("the module has no function of a name that is to be emptied".into());
+    }
+    uncalled.iter().for_each(|function| empty(module, *function));
+    Ok(uncalled)
+}
+
+/// Whether this is a method of the SDK's that is there only because its trait has it, and so every vtable: those that
+/// Envoy's calls end in are named otherwise.
+fn is_uncalled_method(name: &str) -> bool {
     let name = format!("{:#}", demangle(name));
     // What a type has of its own, and not by default, is called `<Type as proxy_wasm::traits::Trait>::method`.
-    if let Some((_, method)) = name.strip_prefix("proxy_wasm::traits::").and_then(|path| path.split_once("::")) {
-        return !["on_", "create_", "get_type"].iter().any(|called| method.starts_with(called));
+    let method = name.strip_prefix("proxy_wasm::traits::").and_then(|path| path.split_once("::"));
+    method.is_some_and(|(_, method)| !["on_", "create_", "get_type"].iter().any(|called| method.starts_with(called)))
+}
+
+/// Whether this prints a panic, which the SDK has logged instead.
+fn is_panic_printer(name: &str) -> bool {
+    format!("{:#}", demangle(name)) == "std::panicking::default_hook"
+}
+
+/// The name of a function that calls one of `called` by name, and not by way of a vtable.
+fn caller(module: &Module, called: &HashSet<FunctionId>) -> Option<String> {
+    let mut calls = Calls { called, is_found: false };
+    let (id, _) = module.funcs.iter_local().find(|(_, function)| {
+        dfs_in_order(&mut calls, function, function.entry_block());
+        calls.is_found
+    })?;
+    module.funcs.get(id).name.clone().or_else(|| Some("a function without a name".to_owned()))
+}
+
+struct Calls<'a> {
+    called: &'a HashSet<FunctionId>,
+    is_found: bool,
+}
+
+impl Visitor<'_> for Calls<'_> {
+    fn visit_call(&mut self, call: &Call) {
+        self.is_found |= self.called.contains(&call.func);
     }
-    name == "std::panicking::default_hook"
 }
 
 /// Leaves of a function that it traps.

@@ -56,3 +56,56 @@ impl LateBodies {
         self.awaited.borrow().iter().map(|awaited| awaited.deadline).min().unwrap_or(Time::NEVER)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+    use std::time::Duration;
+
+    use super::{LateBodies, PATIENCE};
+    use crate::selection::{SelectBy, Server, Servers, Unmatched};
+    use crate::time::Time;
+
+    const MOMENT: Duration = Duration::from_millis(1);
+
+    /// Bodies of which the first is awaited since noon, and the second since a second later.
+    fn two() -> LateBodies {
+        let server = Server { name: "s".into(), upstream: None };
+        let servers = Servers::named(SelectBy::Cluster, vec![server], Unmatched::Reject);
+        let server = servers.select(|_| Some(b"s".to_vec())).unwrap();
+        let bodies = LateBodies::default();
+        assert_eq!(bodies.deadline(), Time::NEVER);
+        for (context, since) in [(1, Time::NOON), (2, Time::NOON.after(Duration::from_secs(1)))] {
+            assert_eq!(bodies.wait(context, server, Rc::default(), since), since.after(PATIENCE));
+        }
+        bodies
+    }
+
+    fn late(bodies: &LateBodies, now: Time) -> Vec<u32> {
+        bodies.late(now).iter().map(|body| body.context).collect()
+    }
+
+    #[test]
+    fn each_is_late_once_and_at_its_time() {
+        let bodies = two();
+        let first = Time::NOON.after(PATIENCE);
+        assert_eq!(bodies.deadline(), first);
+        assert_eq!(late(&bodies, first.before(MOMENT)), [0; 0]);
+        assert_eq!(late(&bodies, first), [1]);
+        assert_eq!(bodies.deadline(), first.after(Duration::from_secs(1)));
+        assert_eq!(late(&bodies, first.after(Duration::from_secs(60))), [2]);
+        assert_eq!(bodies.deadline(), Time::NEVER);
+    }
+
+    #[test]
+    fn one_that_has_begun_is_never_late() {
+        let bodies = two();
+        bodies.forget(1);
+        assert_eq!(late(&bodies, Time::NEVER), [2]);
+    }
+
+    #[test]
+    fn nobody_waits_for_a_clock_that_was_set_back() {
+        assert_eq!(late(&two(), Time::NOON.before(Duration::from_secs(3600))), [1, 2]);
+    }
+}

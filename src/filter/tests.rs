@@ -1,6 +1,7 @@
 //! What leaves the filter, for every kind of credential and every way of choosing a server.
 
 mod allocations;
+mod aws;
 mod filter_state;
 mod refused_credentials;
 

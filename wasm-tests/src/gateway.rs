@@ -22,6 +22,7 @@ pub struct Gateway {
     domains: Option<Value>,
     other_hosts: Vec<Value>,
     secrets: Vec<Value>,
+    buffer_limit: Option<u32>,
 }
 
 impl Gateway {
@@ -29,6 +30,13 @@ impl Gateway {
     #[must_use]
     pub fn filter(mut self, filter: Value) -> Self {
         self.filters.push(filter);
+        self
+    }
+
+    /// Puts `filter` before those that the listener has already.
+    #[must_use]
+    pub fn filter_first(mut self, filter: Value) -> Self {
+        self.filters.insert(0, filter);
         self
     }
 
@@ -80,6 +88,13 @@ impl Gateway {
         self
     }
 
+    /// Sets how many bytes Envoy buffers of a request, in place of its default.
+    #[must_use]
+    pub fn buffer_limit(mut self, bytes: u32) -> Self {
+        self.buffer_limit = Some(bytes);
+        self
+    }
+
     /// The whole as an Envoy configuration, on free ports.
     pub fn config(self) -> String {
         let mut filters = self.filters;
@@ -111,6 +126,7 @@ impl Gateway {
                 "listeners": [{
                     "name": LISTENER,
                     "address": any_port,
+                    "per_connection_buffer_limit_bytes": self.buffer_limit,
                     "filter_chains": [{"filters": [{
                         "name": "envoy.filters.network.http_connection_manager",
                         "typed_config": connection_manager,

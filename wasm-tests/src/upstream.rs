@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,7 +16,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 use crate::arrival::{Arrival, read_body};
@@ -115,6 +116,26 @@ impl Upstream {
         *self.recorder.refused.lock().unwrap_or_else(PoisonError::into_inner) = refused;
     }
 
+    /// From now on, answers 403 to whoever `judge` does not let in.
+    pub fn judge(&self, judge: impl Fn(&Seen) -> Result<(), Denied> + Send + Sync + 'static) {
+        *self.recorder.judge.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(judge));
+    }
+
+    /// How many requests have begun, whether or not the rest of them arrives.
+    pub fn begun(&self) -> usize {
+        *self.recorder.begun.borrow()
+    }
+
+    /// Waits until `count` requests have begun.
+    ///
+    /// # Errors
+    /// If they do not for long.
+    pub async fn wait_for_begun(&self, count: usize) -> io::Result<()> {
+        let mut begun = self.recorder.begun.subscribe();
+        let enough = begun.wait_for(|begun| *begun >= count);
+        timeout(PATIENCE, enough).await?.map(|_| ()).map_err(io::Error::other)
+    }
+
     /// Lets the event stream, or the held answer, that was asked for with this [`ID`] go on.
     pub fn release(&self, id: &str) {
         self.recorder.gate(id).notify_one();
@@ -133,15 +154,40 @@ pub enum Refused {
     All,
 }
 
-#[derive(Debug, Default)]
+/// Why a judge does not let a request in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denied {
+    /// The `x-amzn-errortype` of the answer.
+    pub error_type: String,
+    /// Its body.
+    pub why: String,
+}
+
+/// Judges whole requests.
+type Judge = dyn Fn(&Seen) -> Result<(), Denied> + Send + Sync;
+
+#[derive(Default)]
 struct Recorder {
     refused: Mutex<Refused>,
+    judge: Mutex<Option<Arc<Judge>>>,
+    begun: watch::Sender<usize>,
     seen: Mutex<HashMap<String, Vec<Seen>>>,
     gates: Mutex<HashMap<String, Arc<Notify>>>,
     arrived: Notify,
 }
 
+impl fmt::Debug for Recorder {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Recorder").field("seen", &self.seen).finish_non_exhaustive()
+    }
+}
+
 impl Recorder {
+    fn judge(&self, seen: &Seen) -> Result<(), Denied> {
+        let judge = self.judge.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        judge.map_or(Ok(()), |judge| judge(seen))
+    }
+
     fn seen(&self) -> MutexGuard<'_, HashMap<String, Vec<Seen>>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -162,6 +208,7 @@ impl Recorder {
 
 impl Service for Recorder {
     async fn answer(&self, mut request: Request<Incoming>) -> Answer {
+        self.begun.send_modify(|begun| *begun += 1);
         let head = Arrival::of(&request);
         let id = head.header(ID).concat();
         let (authority, uri) = (head.authority.clone(), request.uri().clone());
@@ -170,13 +217,18 @@ impl Service for Recorder {
             return answer(StatusCode::BAD_REQUEST, |_| async {});
         };
         let is_refused = self.refuses(&head);
-        self.seen().entry(id.clone()).or_default().push(Seen { head, body: body.clone(), trailers });
+        let seen = Seen { head, body: body.clone(), trailers };
+        let judged = self.judge(&seen);
+        self.seen().entry(id.clone()).or_default().push(seen);
         self.arrived.notify_waiters();
         if uri.path().ends_with(HELD) {
             self.gate(&id).notified().await;
         }
         if is_refused {
             return challenge(StatusCode::UNAUTHORIZED);
+        }
+        if let Err(why) = judged {
+            return denied(why);
         }
         match uri.path() {
             path if path.contains(STATUS) => status(path),
@@ -229,6 +281,17 @@ fn challenge(status: StatusCode) -> Answer {
         let _ = sender.send_data(Bytes::from_static(b"no")).await;
     });
     response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(VALUE));
+    response
+}
+
+/// An answer like that of a service behind AWS IAM.
+fn denied(Denied { error_type, why }: Denied) -> Answer {
+    let mut response = answer(StatusCode::FORBIDDEN, |mut sender| async move {
+        let _ = sender.send_data(Bytes::from(why)).await;
+    });
+    if let Ok(error_type) = HeaderValue::try_from(error_type) {
+        response.headers_mut().insert(HeaderName::from_static("x-amzn-errortype"), error_type);
+    }
     response
 }
 

@@ -60,6 +60,13 @@ pub struct Fixture {
 /// ends with its test does so by itself.
 pub struct Shared(&'static Fixture);
 
+impl Shared {
+    /// Lends `fixture`.
+    pub fn new(fixture: &'static Fixture) -> Self {
+        Self(fixture)
+    }
+}
+
 impl Deref for Shared {
     type Target = Fixture;
 

@@ -28,6 +28,9 @@ OIDC := wasm-tests/oidc-provider
 EVERYTHING := wasm-tests/everything
 PYTHON := wasm-tests/python
 
+# AWS's signer and stand-ins of its services, from the Python Package Index.
+AWS := wasm-tests/aws
+
 # An Envoy configuration of your own: make run CONFIG=my.yaml
 CONFIG ?=
 
@@ -35,7 +38,7 @@ CONFIG ?=
 ROUNDS ?= 24
 ONLY ?=
 
-.PHONY: help build image reproducible envoy oidc peers run test test-matrix test-oldest compose-test bench lint schema h2load rust
+.PHONY: help build image reproducible envoy oidc peers aws run test test-matrix test-oldest compose-test bench lint schema h2load rust
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|' 2>/dev/null \
@@ -59,7 +62,7 @@ image: build ## write the module as an OCI image: dist/mcp_upstream_auth.oci.tar
 reproducible: image ## build module and image again from a copy elsewhere, and compare
 	@elsewhere=$$(mktemp -d) && trap 'rm -rf "$$elsewhere"' EXIT && mkdir "$$elsewhere/copy" "$$elsewhere/cargo" \
 		&& ln -s "$(abspath $(CARGO_HOME))"/* "$$elsewhere/cargo/" \
-		&& tar -c --exclude=./target --exclude=./dist --exclude=./.envoy --exclude=./.git --exclude=node_modules . \
+		&& tar -c --exclude=./target --exclude=./dist --exclude=./.envoy --exclude=./.git --exclude=node_modules --exclude=.venv . \
 			| tar -x -C "$$elsewhere/copy" \
 		&& $(MAKE) --no-print-directory -C "$$elsewhere/copy" image CARGO_HOME="$$elsewhere/cargo" CARGO_TARGET_DIR="$$elsewhere/built" \
 		&& cmp $(MODULE) "$$elsewhere/copy/$(MODULE)" && cmp $(IMAGE) "$$elsewhere/copy/$(IMAGE)" \
@@ -72,17 +75,19 @@ oidc: $(OIDC)/node_modules/.installed ## install the authorization server that t
 
 peers: $(EVERYTHING)/node_modules/.installed $(PYTHON)/.venv/.installed ## install the MCP server and the MCP client that the tests run
 
+aws: $(AWS)/.venv/.installed ## install the stand-ins of AWS that the tests run
+
 run: build envoy ## run Envoy with the filter and an MCP server behind it; CONFIG=my.yaml runs your own configuration
 	cargo build --locked --target-dir $(TARGET_DIR) --package wasm-tests --bin run
 	@exec $(TARGET_DIR)/debug/run $(CONFIG)
 
-test: build envoy oidc peers ## run every test, natively and in the real Envoy
+test: build envoy oidc peers aws ## run every test, natively and in the real Envoy
 	cargo test --locked --workspace
 
-test-matrix: build oidc peers $(VERSIONS:%=.envoy/%/envoy) ## run the tests in each of five versions of Envoy, and print a table
+test-matrix: build oidc peers aws $(VERSIONS:%=.envoy/%/envoy) ## run the tests in each of five versions of Envoy, and print a table
 	@wasm-tests/matrix.sh $(VERSIONS)
 
-test-oldest: build oidc peers .envoy/$(OLDEST)/envoy ## the same in the oldest of them
+test-oldest: build oidc peers aws .envoy/$(OLDEST)/envoy ## the same in the oldest of them
 	@wasm-tests/matrix.sh $(OLDEST)
 
 compose-test: ## start the stack of envoy/compose with Docker, go through it, and remove it
@@ -122,14 +127,14 @@ rust:
 		|| { echo "make: the packages of $* cannot be installed" >&2; exit 1; }
 	@touch $@
 
-$(PYTHON)/.venv/.installed: $(PYTHON)/requirements.txt
+%/.venv/.installed: %/requirements.txt
 	@python3 -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null \
-		|| { echo "make: the tests run a real MCP client on Python 3.11 to 3.14" >&2; exit 1; }
+		|| { echo "make: the tests run programs of others on Python 3.11 to 3.14" >&2; exit 1; }
 	@python3 -c 'import ensurepip, venv' 2>/dev/null \
 		|| { echo "make: python3's venv module is missing (Debian and Ubuntu: apt-get install python3-venv)" >&2; exit 1; }
 	@rm -rf $(@D) && python3 -m venv $(@D)
 	@$(@D)/bin/pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes --requirement $< \
-		|| { echo "make: the Python SDK of MCP cannot be installed" >&2; exit 1; }
+		|| { echo "make: the packages of $* cannot be installed" >&2; exit 1; }
 	@touch $@
 
 $(FETCHED): .envoy/$(NEWEST)/envoy

@@ -2,7 +2,9 @@
 //! down what arrives, and a real MCP server that demands credentials.
 
 pub mod arrival;
+pub mod aws_peer;
 pub mod client;
+pub mod credentials_server;
 pub mod demo;
 pub mod envoy;
 pub mod everything;

@@ -7,6 +7,7 @@
     reason = "a test that meets what it does not expect has failed"
 )]
 
+mod aws;
 mod environment;
 mod envoy_gateway;
 mod fail_closed;

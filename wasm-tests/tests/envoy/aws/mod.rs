@@ -2,6 +2,7 @@
 
 mod bodies;
 mod limits;
+mod native;
 mod refusals;
 mod routes;
 mod signatures;

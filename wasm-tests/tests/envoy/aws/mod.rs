@@ -1,10 +1,15 @@
 //! `AWS_SIGV4` in the real Envoy, before a server that computes every signature itself.
 
 mod bodies;
+mod endpoint_down;
+mod fetched;
+mod fetching;
 mod limits;
+mod moto;
 mod native;
 mod refusals;
 mod routes;
+mod secrecy;
 mod signatures;
 mod static_keys;
 mod verifier;

@@ -198,7 +198,7 @@ impl Filter {
         let Some(upstream) = self.upstream(id) else { return rejected(id, Reason::ServerDisabled) };
         let mut limit = upstream.credential.payload_limit().filter(|_| request.payload == Payload::Unread);
         if limit.is_some() && request.takes_over_the_connection() {
-            request.payload = Payload::EMPTY;
+            request.payload = Payload::Absent;
             limit = None;
         }
         let is_too_long = limit.is_some_and(|limit| content_length(request.headers) > limit);

@@ -7,6 +7,8 @@ use sha2::{Digest, Sha256};
 pub enum Payload {
     /// Nothing: it has not been read, or not to its end.
     Unread,
+    /// There is none.
+    Absent,
     /// All that a signature says of it.
     Read {
         /// Its SHA-256.
@@ -28,15 +30,21 @@ pub struct PayloadReader {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooLong;
 
+/// The SHA-256 of nothing.
+const OF_NOTHING: [u8; 32] = [
+    0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24, 0x27, 0xae, 0x41,
+    0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
+];
+
 impl Payload {
-    /// The body of a request that has none: the SHA-256 of nothing.
-    pub const EMPTY: Self = Self::Read {
-        sha256: [
-            0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24, 0x27, 0xae,
-            0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
-        ],
-        length: 0,
-    };
+    /// Its SHA-256, once it is known.
+    pub fn sha256(&self) -> Option<[u8; 32]> {
+        match self {
+            Self::Unread => None,
+            Self::Absent => Some(OF_NOTHING),
+            Self::Read { sha256, .. } => Some(*sha256),
+        }
+    }
 }
 
 impl PayloadReader {
@@ -74,8 +82,9 @@ mod tests {
     use super::{Payload, PayloadReader, TooLong};
 
     #[test]
-    fn nothing_is_hashed_to_what_is_written() {
-        assert_eq!(PayloadReader::new(0).finish(), Payload::EMPTY);
+    fn no_body_is_hashed_as_an_empty_one() {
+        assert_eq!(Payload::Absent.sha256(), PayloadReader::new(0).finish().sha256());
+        assert_eq!(Payload::Unread.sha256(), None);
     }
 
     #[test]

@@ -72,10 +72,9 @@ impl Signer {
     /// For a request without a path, and for one whose body has not been read, if that is signed.
     pub fn sign(&self, keys: &Keys, request: &mut Request<'_>) -> Result<(), Reason> {
         let all = request.headers.all();
-        let hash = match (self.signs_payload, request.payload) {
-            (false, _) => UNSIGNED.to_owned(),
-            (true, Payload::Read { sha256, .. }) => hex(&sha256),
-            (true, Payload::Unread) => return Err(Reason::Internal),
+        let hash = match self.signs_payload {
+            true => hex(&request.payload.sha256().ok_or(Reason::Internal)?),
+            false => UNSIGNED.to_owned(),
         };
         let signature = self.signature(keys, &all, &hash, (request.now)()).ok_or(Reason::NoPath)?;
         if keys.session_token.is_none() && all.iter().any(|(name, _)| name == SECURITY_TOKEN.as_str()) {
@@ -85,7 +84,7 @@ impl Signer {
             request.headers.set(name.as_str(), value.expose().as_bytes());
         }
         // Some services want it, and all of the body is at hand.
-        if let (true, Payload::Read { length: length @ 1.., .. }) = (self.signs_payload, request.payload) {
+        if let (true, Payload::Read { length, .. }) = (self.signs_payload, request.payload) {
             request.headers.set("content-length", length.to_string().as_bytes());
         }
         request.headers.set(AUTHORIZATION.as_str(), signature.authorization.expose().as_bytes());

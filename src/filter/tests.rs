@@ -82,7 +82,7 @@ fn decided(decision: Decision) -> Decided {
 
 /// A request without a body, at noon.
 fn request<'a>(attributes: Attributes<'a>, headers: &'a mut dyn Headers) -> Request<'a> {
-    Request { headers, attributes, payload: Payload::EMPTY, now: &|| Time::NOON }
+    Request { headers, attributes, payload: Payload::Absent, now: &|| Time::NOON }
 }
 
 fn no_attribute(_: &[&str]) -> Option<Vec<u8>> {

@@ -58,7 +58,7 @@ impl Drop for Stream {
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
         let Some(plugin) = self.plugin.clone() else { return refuse(Reason::Internal.into()) };
-        let payload = if end_of_stream { Payload::EMPTY } else { Payload::Unread };
+        let payload = if end_of_stream { Payload::Absent } else { Payload::Unread };
         let mut headers = HeaderMap::new(MapType::HttpRequestHeaders);
         let decision = plugin.filter.on_request(&mut request(&mut headers, payload));
         self.go_on(&plugin, decision, payload, headers)

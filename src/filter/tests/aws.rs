@@ -103,7 +103,7 @@ fn what_has_no_body_or_is_not_to_be_signed_is_not_waited_for() {
     upgrade.set("upgrade", b"websocket");
     let unsigned = format!(r#"{KEYS}, "payload": "unsigned""#);
     for (keys, mut headers, payload, hash) in [
-        (KEYS, caller(), Payload::EMPTY, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
+        (KEYS, caller(), Payload::Absent, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
         (KEYS, upgrade, Payload::Unread, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
         (&unsigned, caller(), Payload::Unread, "UNSIGNED-PAYLOAD"),
     ] {

@@ -98,7 +98,7 @@ fn a_request_that_waits_has_none_of_the_callers_credentials_left() {
     let envoy = FakeEnvoy::default();
     filter.tokens().load(&envoy).unwrap();
     let (since, deadline) = (Time::NOON, Time::NOON.after(awaited.max_wait));
-    let waiter = Waiter { context: 1, payload: Payload::EMPTY, server, held: Rc::default(), since, deadline };
+    let waiter = Waiter { context: 1, payload: Payload::Absent, server, held: Rc::default(), since, deadline };
     assert_eq!(filter.tokens().wait(awaited.id, waiter, &envoy), Wait::Parked);
     grant(&filter, &envoy, "fetched");
     assert_eq!(*envoy.settled.borrow(), [Ok(())]);

@@ -344,7 +344,7 @@ impl Process {
         };
         let deadline = since.after(PATIENCE);
         let waiter =
-            Waiter { context, payload: Payload::EMPTY, server: only_server(), held: Rc::default(), since, deadline };
+            Waiter { context, payload: Payload::Absent, server: only_server(), held: Rc::default(), since, deadline };
         match at.tokens.wait(id, waiter, host) {
             Wait::Parked => {
                 // Some clients do not wait for the answer.

@@ -19,9 +19,14 @@ const LIMIT: usize = 50_000;
 
 /// An Envoy that buffers `buffered` bytes before a server whose bodies may have [`LIMIT`].
 async fn limited(place: Place, buffered: u32) -> Fixture {
+    limited_apart(place, buffered, buffered).await
+}
+
+/// The same with limits of their own for listener and cluster.
+async fn limited_apart(place: Place, listener: u32, in_cluster: u32) -> Fixture {
     let server = json!({"host": HOST, "auth": auth(json!({"maxBodyBytes": LIMIT}))});
     start(&OPTIONS, fixed, |upstream| {
-        let gateway = Gateway::default().buffer_limit(buffered);
+        let gateway = Gateway::default().buffer_limit(listener);
         match place {
             Place::Listener => gateway.filter(seeing_bodies(&json!({"servers": {"c": server}}))).cluster(cluster(
                 "c",
@@ -30,7 +35,7 @@ async fn limited(place: Place, buffered: u32) -> Fixture {
             )),
             Place::Cluster => {
                 let mut cluster = filtered_cluster("c", upstream, Protocol::Http1, seeing_bodies(&server));
-                cluster["per_connection_buffer_limit_bytes"] = json!(buffered);
+                cluster["per_connection_buffer_limit_bytes"] = json!(in_cluster);
                 gateway.cluster(cluster)
             }
         }
@@ -111,6 +116,20 @@ fn a_body_that_envoy_does_not_buffer_is_refused_by_one_of_both_and_nothing_of_it
                 }
             }
             assert_eq!(fixture.upstream.begun(), 0, "{place:?}");
+        }
+    });
+}
+
+/// What the README says of Envoy's own limit; over HTTP/2, the stream has one of its own, which is larger by default.
+#[test]
+fn over_http1_the_buffer_is_that_of_the_listener_also_for_a_filter_in_a_cluster() {
+    run(async {
+        for place in [Place::Listener, Place::Cluster] {
+            for (listener, in_cluster, expected) in [(20_000, 1 << 20, 413), (1 << 20, 20_000, 200)] {
+                let fixture = limited_apart(place, listener, in_cluster).await;
+                let reply = post(&fixture, Protocol::Http1, 40_000, true).await;
+                assert_eq!(reply.status, expected, "{place:?} {listener} {in_cluster}");
+            }
         }
     });
 }

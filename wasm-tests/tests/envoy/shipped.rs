@@ -150,7 +150,7 @@ async fn assert_metrics(envoy: &Envoy) {
 }
 
 /// The text of each code block of this language in the README.
-fn readme_blocks(language: &str) -> Vec<String> {
+pub fn readme_blocks(language: &str) -> Vec<String> {
     let readme = std::fs::read_to_string(repository().join("README.md")).unwrap();
     let fence = format!("\n```{language}\n");
     let blocks = readme.split(&fence).skip(1);

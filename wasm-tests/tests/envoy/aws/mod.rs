@@ -7,6 +7,7 @@ mod fetching;
 mod limits;
 mod moto;
 mod native;
+mod readme;
 mod refusals;
 mod routes;
 mod secrecy;

@@ -39,8 +39,10 @@ impl CanonicalRequest {
     pub fn new(method: &[u8], path: &[u8], headers: &[(&str, &[u8])], payload: &str, rule: PathRule) -> Self {
         let (path, query) = split_once(path, b'?');
         let headers = sorted(joined(headers));
-        let lines: Vec<u8> =
-            headers.iter().flat_map(|(name, value)| [name.as_slice(), b":", value, b"\n"].concat()).collect();
+        let mut lines = Vec::new();
+        for (name, value) in &headers {
+            [name.as_slice(), b":", value, b"\n"].iter().for_each(|part| lines.extend_from_slice(part));
+        }
         let names: Vec<_> = headers.iter().map(|(name, _)| String::from_utf8_lossy(name)).collect();
         let signed_headers = names.join(";");
         let (path, query) = (canonical_path(path, rule), canonical_query(query));

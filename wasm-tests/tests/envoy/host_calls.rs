@@ -4,7 +4,7 @@ use serde_json::json;
 use tokio::time::{sleep, timeout};
 use wasm_tests::client::{PATIENCE, Protocol};
 use wasm_tests::envoy::Options;
-use wasm_tests::gateway::{Gateway, cluster, filtered_cluster, upstream_auth};
+use wasm_tests::gateway::{Gateway, cluster, filtered_cluster, sees_bodies, upstream_auth};
 use wasm_tests::token_server::TokenServer;
 
 use crate::fixture::{Fixture, TestRequest, run};
@@ -85,5 +85,46 @@ fn a_request_costs_the_calls_it_must_and_no_other() {
                 assert_eq!(calls_of_a_request(&fixture, "/c/mcp").await, expected, "{server}");
             }
         }
+    });
+}
+
+#[test]
+fn a_request_that_is_signed_costs_the_calls_it_must_and_no_other() {
+    run(async {
+        let options = Options { wasm_log_level: "trace", concurrency: 1, ..Options::default() };
+        let server = json!({"host": "h", "auth": {
+            "type": "AWS_SIGV4", "region": "r", "service": "s", "accessKeyId": "a", "secretAccessKey": "s",
+        }});
+        let filter = sees_bodies(upstream_auth(&server));
+        let fixture = Fixture::start_with(&options, |upstream| {
+            Gateway::default().cluster(filtered_cluster("c", upstream, Protocol::Http1, filter))
+        })
+        .await;
+        // The first request defines the counter, and sets the tick that looks for bodies that do not come.
+        calls_of_a_request(&fixture, "/c/mcp").await;
+        let now = "get_current_time_nanoseconds";
+        let (head, piece) = (["on_context_create", "on_request_headers"], ["on_request_body", "get_buffer_bytes"]);
+        // Whether it is an upgrade, which it is not, and what it says of its length.
+        let looks = [READ[0], READ[0], READ[1]];
+        let signs = ["on_request_body", "get_header_map_pairs", READ[1], now];
+        let expected = [
+            &head[..],
+            &looks,
+            // What is stripped beside the caller's signature, and that; the host is set.
+            &[STRIP; 5],
+            &[SET],
+            &[STRIP; 4],
+            &[now],
+            &piece,
+            &[READ[1]],
+            &signs,
+            // The date, the hash, the length and the signature.
+            &[SET; 4],
+            &[COUNT, ANSWERED],
+            &READ,
+            &["on_delete"],
+        ]
+        .concat();
+        assert_eq!(calls_of_a_request(&fixture, "/c/mcp").await, expected);
     });
 }

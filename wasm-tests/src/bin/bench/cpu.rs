@@ -12,7 +12,7 @@ use crate::stats::Summary;
 use crate::{Failure, progress};
 
 /// How long one measurement takes, about, in seconds.
-const DURATION: f64 = 0.64;
+const DURATION: f64 = 0.44;
 
 /// In how many parts a measurement is made, with those of all other cases between: a machine is now faster and now slower, for
 /// seconds, and what is compared is to have its share of both.

@@ -46,7 +46,7 @@ pub fn answer_of_sts(reply: &Reply<'_>, now: Time) -> Result<Answer, Failure> {
     let body = Secret::new(String::from_utf8_lossy(reply.body).into_owned());
     let body = body.expose();
     if !reply.is_success() {
-        let code = element(body, "Code").map_or_else(|| "an error without a name".to_owned(), printable);
+        let code = printable(element(body, "Code").unwrap_or_default());
         let kind = match code.as_str() {
             // The identity provider did not answer AWS, or AWS is asked too often.
             "IDPCommunicationError" | "Throttling" | "ThrottlingException" | "RequestLimitExceeded" => {
@@ -56,16 +56,16 @@ pub fn answer_of_sts(reply: &Reply<'_>, now: Time) -> Result<Answer, Failure> {
         };
         return Err(reply.failure(kind, format!("it answers {} {code}", reply.status), now));
     }
-    // Keys of a role are none without it.
-    if element(body, "SessionToken").is_none() {
-        return malformed(reply, "has no SessionToken", now);
-    }
     let found = Found {
         id: element(body, "AccessKeyId"),
         secret: element(body, "SecretAccessKey"),
         session_token: element(body, "SessionToken"),
         expiration: element(body, "Expiration"),
     };
+    // Keys of a role are none without it.
+    if found.session_token.is_none() {
+        return malformed(reply, "has no SessionToken", now);
+    }
     grant(&found, reply, now)
 }
 

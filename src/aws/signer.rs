@@ -99,7 +99,7 @@ impl Signer {
         let time = timestamp(now);
         let day = time.get(..8)?;
         let mut headers = vec![(DATE, Secret::new(time.clone())), (CONTENT_SHA256, Secret::new(hash.to_owned()))];
-        headers.extend(keys.session_token.as_ref().map(|token| (SECURITY_TOKEN, copy(token))));
+        headers.extend(keys.session_token.as_ref().map(|token| (SECURITY_TOKEN, token.copy())));
         let ours = headers.iter().map(|(name, value)| (name.as_str(), value.expose().as_bytes()));
         let host = pseudo(AUTHORITY).map(|host| ("host", host));
         let theirs =
@@ -150,8 +150,8 @@ impl SigningKey {
             key = Zeroizing::new(hmac_sha256(&*key, part.as_bytes()));
         }
         let keys = Keys {
-            access_key_id: copy(&keys.access_key_id),
-            secret_access_key: copy(&keys.secret_access_key),
+            access_key_id: keys.access_key_id.copy(),
+            secret_access_key: keys.secret_access_key.copy(),
             session_token: None,
         };
         Self { keys, day: day.to_owned(), key }
@@ -162,8 +162,4 @@ impl SigningKey {
 fn timestamp(now: Time) -> String {
     let since_epoch = Duration::from_secs(now.as_secs().min(LAST_SECOND));
     format_rfc3339_seconds(UNIX_EPOCH + since_epoch).to_string().replace(['-', ':'], "")
-}
-
-fn copy(secret: &Secret) -> Secret {
-    Secret::new(secret.expose().to_owned())
 }

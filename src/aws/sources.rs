@@ -69,7 +69,7 @@ impl KeyIssuer {
             return request.with("x-aws-ec2-metadata-token-ttl-seconds", Secret::new(SESSION.to_owned()));
         };
         let role = role.or(answers.first().map(Secret::expose)).unwrap_or_default();
-        self.get(&format!("{ROLES}{role}")).with("x-aws-ec2-metadata-token", copy(session))
+        self.get(&format!("{ROLES}{role}")).with("x-aws-ec2-metadata-token", session.copy())
     }
 
     fn assume_role(&self, role: &str, session_name: &str, token: &Secret) -> TokenRequest<'_> {
@@ -79,9 +79,7 @@ impl KeyIssuer {
             .append_pair("RoleArn", role)
             .append_pair("RoleSessionName", session_name)
             .append_pair("WebIdentityToken", token.expose());
-        self.endpoint
-            .request("POST", &self.endpoint.path, Secret::new(form.finish()), self.timeout)
-            .with("content-type", Secret::new("application/x-www-form-urlencoded".to_owned()))
+        self.endpoint.form(form.finish(), self.timeout)
     }
 
     /// What tells the keys from others, with the secret or without.
@@ -122,7 +120,7 @@ impl Issuer for KeyIssuer {
     fn request(&self, answers: &[Secret], _: Time, _: [u64; 2], _: Sign<'_>) -> Result<TokenRequest<'_>, Failure> {
         Ok(match &self.source {
             Source::Container(None) => self.get(&self.endpoint.path),
-            Source::Container(Some(value)) => self.get(&self.endpoint.path).with("authorization", copy(value)),
+            Source::Container(Some(value)) => self.get(&self.endpoint.path).with("authorization", value.copy()),
             Source::InstanceMetadata(role) => self.instance_metadata(role.as_deref(), answers),
             Source::WebIdentity { role, session_name, token } => self.assume_role(role, session_name, token),
         })
@@ -152,10 +150,6 @@ impl Issuer for KeyIssuer {
     fn as_sent(&self, token: &str) -> Secret {
         Secret::new(token.to_owned())
     }
-}
-
-fn copy(secret: &Secret) -> Secret {
-    Secret::new(secret.expose().to_owned())
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use serde::Deserialize;
 
-use super::fetched_token::{Fetching, PATIENCE, credential};
+use super::fetched_token::{Fetching, PATIENCE, credential, endpoint};
 use super::key_issuer_template::{KeyIssuerTemplate, SourceTemplate};
 use super::secret_source::{SecretSource, required};
 use super::signed_requests::{KeySource, SignedRequests, WithKeys};
@@ -12,9 +12,8 @@ use super::{Credential, Kind, ServerTokens};
 use crate::aws::keys;
 use crate::aws::signer::Signer;
 use crate::config::error::{Checks, Rule};
-use crate::config::rules::{Url, header_value, is_loopback, is_on_link, signed_header_name, text, url};
+use crate::config::rules::{Url, header_value, is_loopback, is_on_link, signed_header_name, url};
 use crate::config::whole::{Bytes, Millis};
-use crate::token::Endpoint;
 
 /// What `maxBodyBytes` is if not given: as much as Envoy holds back by default.
 const MAX_BODY: u64 = 1024 * 1024;
@@ -167,15 +166,10 @@ impl AwsSigV4 {
 
     fn issuer(self, checks: &mut Checks<'_>) -> Option<KeyIssuerTemplate> {
         let url = checks.at("credentialsUrl").accept(self.checked_url());
-        let cluster = match &self.credentials_cluster {
-            Some(cluster) => checks.at("credentialsCluster").accept(text(cluster)).map(str::to_owned),
-            None => url.as_ref().map(|url| url.host.clone()),
-        };
+        let endpoint = endpoint(url, self.credentials_cluster.as_deref(), checks.at("credentialsCluster"));
         let timeout = self.request_timeout_ms.as_ref().map_or(PATIENCE, Millis::duration);
         let source = self.source(checks);
-        let Url { scheme, authority, path, .. } = url?;
-        let endpoint = Endpoint { cluster: cluster?, scheme, authority, path };
-        Some(KeyIssuerTemplate { endpoint, source: source?, timeout })
+        Some(KeyIssuerTemplate { endpoint: endpoint?, source: source?, timeout })
     }
 
     fn checked_url(&self) -> Result<Url, &'static str> {

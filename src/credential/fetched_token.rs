@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use super::secret_source::FilterState;
 use super::{Applied, Awaited, Credential, Refused, ServerTokens, challenge};
+use crate::config::error::Checks;
+use crate::config::rules::{Url, text};
 use crate::filter::SentToken;
 use crate::header_name::HeaderName;
 use crate::refusal::Reason;
 use crate::request::{Attributes, Headers, Request};
 use crate::secret::Secret;
-use crate::token::{Issuer, Lease, Token, Tokens};
+use crate::token::{Endpoint, Issuer, Lease, Token, Tokens};
 
 /// How long a fetch may take, and a request may wait for it, if the configuration does not say.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -60,6 +62,16 @@ pub struct Fetching {
     pub max_wait: Duration,
     /// See [`Credential::is_retried`].
     pub is_retried: bool,
+}
+
+/// The endpoint at `url`, by way of this cluster, whose key is at `checks`, or else of the one called as the host.
+pub fn endpoint(url: Option<Url>, cluster: Option<&str>, mut checks: Checks<'_>) -> Option<Endpoint> {
+    let cluster = match cluster {
+        Some(cluster) => checks.accept(text(cluster)).map(str::to_owned),
+        None => url.as_ref().map(|url| url.host.clone()),
+    };
+    let Url { scheme, authority, path, .. } = url?;
+    Some(Endpoint { cluster: cluster?, scheme, authority, path })
 }
 
 /// The credential of a server whose `auth` is at `path` in the configuration.

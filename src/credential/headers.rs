@@ -58,6 +58,6 @@ impl Form for AsIs {
     }
 
     fn value(&self, secret: &Secret) -> Secret {
-        Secret::new(secret.expose().to_owned())
+        secret.copy()
     }
 }

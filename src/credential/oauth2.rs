@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::client_template::{AuthTemplate, ClientTemplate};
-use super::fetched_token::{Fetching, PATIENCE, TokenUse, credential};
+use super::fetched_token::{Fetching, PATIENCE, TokenUse, credential, endpoint};
 use super::one_or_many::OneOrMany;
 use super::secret_source::{SecretSource, required};
 use super::{Credential, Kind, ServerTokens};
@@ -17,7 +17,6 @@ use crate::oauth2::PrivateKey;
 use crate::refusal::Reason;
 use crate::request::Request;
 use crate::secret::Secret;
-use crate::token::Endpoint;
 
 /// Parameters of the request that have keys of their own.
 const RESERVED: [&str; 8] = [
@@ -114,16 +113,10 @@ impl OAuth2 {
         let url = checks.at("tokenUrl").accept(self.checked_url());
         let id = checks.at("clientId").accept(text(&self.client_id)).map(str::to_owned);
         let parameters = self.parameters(checks);
-        let cluster = match &self.token_cluster {
-            Some(cluster) => checks.at("tokenCluster").accept(text(cluster)),
-            None => url.as_ref().map(|url| url.host.as_str()),
-        };
-        let cluster = cluster.map(str::to_owned);
+        let endpoint = endpoint(url, self.token_cluster.as_deref(), checks.at("tokenCluster"));
         let timeout = self.request_timeout_ms.as_ref().map_or(PATIENCE, Millis::duration);
         let auth = self.client_auth(checks);
-        let Url { scheme, authority, path, .. } = url?;
-        let endpoint = Endpoint { cluster: cluster?, scheme, authority, path };
-        Some(ClientTemplate { endpoint, id: id?, auth: auth?, parameters: parameters?, timeout })
+        Some(ClientTemplate { endpoint: endpoint?, id: id?, auth: auth?, parameters: parameters?, timeout })
     }
 
     fn checked_url(&self) -> Result<Url, &'static str> {

@@ -1,16 +1,14 @@
 //! A credential in the query of the request's path.
 
 use form_urlencoded::parse;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::utf8_percent_encode;
 
 use super::secret_source::{FilterState, SecretSource};
 use super::{Applied, Credential};
+use crate::aws::canonical::ESCAPED;
 use crate::refusal::Reason;
 use crate::request::{Headers, ORIGINAL_PATH, PATH, Request};
 use crate::secret::Secret;
-
-/// All but the unreserved characters (RFC 3986 §2.3), so that every server decodes it alike.
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Headers of a response that can repeat the request's path. A server that redirects `/mcp` to `/mcp/`
 /// would else tell the caller the key.
@@ -118,7 +116,7 @@ impl Credential for QueryParameter {
     }
 }
 
-/// `name=value`, encoded.
+/// `name=value`, encoded so that every server decodes it alike.
 fn encode(name: &str, value: &Secret) -> Secret {
     let encode = |text| utf8_percent_encode(text, ESCAPED);
     Secret::new(format!("{}={}", encode(name), encode(value.expose())))

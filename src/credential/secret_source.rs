@@ -48,7 +48,7 @@ impl SecretSource {
     /// If the filter state has none, or one that breaks `rule`.
     pub fn secret(&self, attributes: Attributes<'_>, rule: Check<'_>) -> Result<Secret, Reason> {
         match self {
-            Self::Written(secret) => Ok(Secret::new(secret.expose().to_owned())),
+            Self::Written(secret) => Ok(secret.copy()),
             Self::FilterState(state) => state.read(attributes, rule),
         }
     }

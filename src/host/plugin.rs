@@ -73,25 +73,31 @@ impl Plugin {
         self.bodies.forget(context);
     }
 
-    /// Refuses the requests whose bodies do not begin.
+    /// Acts in the context of a request, which may be gone by now, and comes back from there.
+    pub fn in_context(&self, context: u32, act: impl FnOnce()) {
+        if hostcalls::set_effective_context(context).is_ok() {
+            act();
+        }
+        if hostcalls::set_effective_context(self.root).is_err() {
+            error!("mcp-upstream-auth: Envoy has lost the filter's own context");
+        }
+    }
+
+    /// Refuses the requests whose bodies do not begin. The look at the tokens that follows sets the next tick.
     pub fn refuse_late_bodies(&self) {
         let late = self.bodies.late(now());
         for body in &late {
-            if hostcalls::set_effective_context(body.context).is_ok() {
+            self.in_context(body.context, || {
                 body.held.decided.set(Some(self.refused(body.server, Reason::BodyTimeout.into())));
                 refuse(Reason::BodyTimeout.into());
-            }
+            });
         }
         if !late.is_empty() {
             warn!(
                 "mcp-upstream-auth: a body to be signed did not come: its sender is slow, or \
                  allow_on_headers_stop_iteration is not set for this filter"
             );
-            if hostcalls::set_effective_context(self.root).is_err() {
-                error!("mcp-upstream-auth: Envoy has lost the filter's own context");
-            }
         }
-        self.schedule();
     }
 
     /// Looks at the tokens after this delay, in place of any time set before.

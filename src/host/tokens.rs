@@ -3,7 +3,6 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::{Duration, SystemTime};
 
-use log::error;
 use prost::Message;
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{BufferType, MapType, Status};
@@ -69,13 +68,7 @@ impl Host for Envoy<'_> {
     }
 
     fn settle(&self, waiter: &Waiter, outcome: Result<(), Refusal>) {
-        // The request may be gone by now.
-        if hostcalls::set_effective_context(waiter.context).is_ok() {
-            self.plugin.settle(waiter, outcome);
-        }
-        if hostcalls::set_effective_context(self.plugin.root).is_err() {
-            error!("mcp-upstream-auth: Envoy has lost the filter's own context");
-        }
+        self.plugin.in_context(waiter.context, || self.plugin.settle(waiter, outcome));
     }
 
     fn report(&self, server: &str, event: Event) {

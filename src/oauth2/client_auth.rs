@@ -74,14 +74,13 @@ impl ClientAuth {
 
     /// All that must not be seen, in the forms in which it is sent.
     pub fn secrets(&self, id: &str) -> Vec<Secret> {
-        let copy = |secret: &Secret| Secret::new(secret.expose().to_owned());
         match self {
             Self::Basic(secret) => {
                 let plain = Secret::new(STANDARD.encode(format!("{id}:{}", secret.expose())));
-                vec![copy(secret), encode(secret.expose()), credentials(id, secret), plain]
+                vec![secret.copy(), encode(secret.expose()), credentials(id, secret), plain]
             }
-            Self::Post(secret) => vec![copy(secret), encode(secret.expose())],
-            Self::Assertion(assertion) => vec![copy(assertion.secret())],
+            Self::Post(secret) => vec![secret.copy(), encode(secret.expose())],
+            Self::Assertion(assertion) => vec![assertion.secret().copy()],
             Self::None => Vec::new(),
         }
     }

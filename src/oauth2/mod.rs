@@ -83,11 +83,8 @@ impl Issuer for Client {
         for Parameter { name, value, .. } in &self.parameters {
             form.append_pair(name, value.expose());
         }
-        let request = self
-            .endpoint
-            .request("POST", &self.endpoint.path, Secret::new(form.finish()), self.timeout)
-            .with("content-type", Secret::new("application/x-www-form-urlencoded".to_owned()))
-            .with("accept", Secret::new("application/json".to_owned()));
+        let request = self.endpoint.form(form.finish(), self.timeout);
+        let request = request.with("accept", Secret::new("application/json".to_owned()));
         Ok(match self.auth.authorization(&self.id) {
             Some(value) => request.with("authorization", value),
             None => request,
@@ -99,7 +96,7 @@ impl Issuer for Client {
         for Parameter { name, value, .. } in &self.parameters {
             let is_known = ["scope", "audience", "resource"].contains(&name.as_str());
             if !is_known && value.expose().len() >= 8 {
-                secrets.push(Secret::new(value.expose().to_owned()));
+                secrets.push(value.copy());
                 secrets.push(Secret::new(form_urlencoded::byte_serialize(value.expose().as_bytes()).collect()));
             }
         }

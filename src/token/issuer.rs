@@ -113,6 +113,12 @@ impl Endpoint {
         TokenRequest { cluster: &self.cluster, headers, body, timeout }
     }
 
+    /// A request to the endpoint itself with this form.
+    pub fn form(&self, form: String, timeout: Duration) -> TokenRequest<'_> {
+        self.request("POST", &self.path, Secret::new(form), timeout)
+            .with("content-type", Secret::new("application/x-www-form-urlencoded".to_owned()))
+    }
+
     /// What tells it from others.
     pub fn identity(&self) -> [&str; 4] {
         [self.scheme, &self.cluster, &self.authority, &self.path]

@@ -4,7 +4,7 @@ MODULE := dist/mcp_upstream_auth.wasm
 IMAGE := dist/mcp_upstream_auth.oci.tar
 TARGET := wasm32-wasip1
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
-BUILT := $(TARGET_DIR)/$(TARGET)/release/mcp_upstream_auth.wasm
+BUILT := $(TARGET_DIR)/$(TARGET)/release/mcp_upstream_auth_wasm.wasm
 NOOP := dist/noop_filter.wasm
 
 # An Envoy of your own: make run ENVOY=/path/to/envoy
@@ -51,8 +51,8 @@ build: rust ## build the module: dist/mcp_upstream_auth.wasm
 	@separator=$$(printf '\037'); flags="--remap-path-prefix=$(CURDIR)=."; \
 	for sources in "$(CARGO_HOME)"/registry/src/*; do flags="$$flags$$separator--remap-path-prefix=$$sources=registry"; done; \
 	CARGO_ENCODED_RUSTFLAGS="$$flags" \
-		cargo build --release --locked --target-dir $(TARGET_DIR) --target $(TARGET) --package mcp-upstream-auth
-	@mkdir -p dist && cargo run --quiet --locked --target-dir $(TARGET_DIR) --package packaging --bin trim -- $(BUILT) $(MODULE)
+		cargo build --release --locked --target-dir $(TARGET_DIR) --target $(TARGET) --package mcp-upstream-auth-wasm
+	@mkdir -p dist && cp $(BUILT) $(MODULE)
 	@echo "$(MODULE): $$(wc -c < $(MODULE)) bytes"
 
 image: build ## write the module as an OCI image: dist/mcp_upstream_auth.oci.tar
@@ -104,7 +104,7 @@ bench: h2load ## measure what the filter costs next to other ways; ROUNDS=24, ON
 lint: rust ## check formatting, and clippy for the native and the wasm target
 	cargo fmt --all --check
 	cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
-	cargo clippy --quiet --locked --release --target $(TARGET) --package mcp-upstream-auth --package noop-filter -- -D warnings
+	cargo clippy --quiet --locked --release --target $(TARGET) --package mcp-upstream-auth --package mcp-upstream-auth-wasm --package noop-filter -- -D warnings
 
 schema: rust ## write envoy/plugin-config.schema.json anew
 	UPDATE_SCHEMA=1 cargo test --quiet --locked --package mcp-upstream-auth schema

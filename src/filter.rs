@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use crate::credential::{Applied, Awaited, Refused};
 use crate::header_name::{AUTHORIZATION, HeaderName};
-use crate::payload::Payload;
+use crate::payload::{BodyLimits, Payload};
 use crate::refusal::Reason;
 use crate::request::{AUTHORITY, Headers, Request, STATUS};
 use crate::selection::{ServerId, Servers, Unmatched, Upstream};
@@ -34,8 +34,8 @@ pub struct Filter {
 pub enum Decision {
     /// As it is decided here.
     Final(Decided),
-    /// Its body is to be read, of no more than so many bytes; then [`Filter::inject`] decides.
-    Read(ServerId, u64),
+    /// Its body must be read within these limits; then [`Filter::inject`] decides.
+    Read(ServerId, BodyLimits),
     /// It waits for a token; then [`Filter::inject`] decides.
     Wait(ServerId, Awaited),
 }
@@ -196,20 +196,20 @@ impl Filter {
     /// The credential comes last: what it signs must be what leaves.
     fn forward(&self, id: ServerId, request: &mut Request<'_>) -> Decision {
         let Some(upstream) = self.upstream(id) else { return rejected(id, Reason::ServerDisabled) };
-        let mut limit = upstream.credential.payload_limit().filter(|_| request.payload == Payload::Unread);
-        if limit.is_some() && request.takes_over_the_connection() {
+        let mut limits = upstream.credential.body_limits().filter(|_| request.payload == Payload::Unread);
+        if limits.is_some() && request.takes_over_the_connection() {
             request.payload = Payload::Absent;
-            limit = None;
+            limits = None;
         }
-        let is_too_long = limit.is_some_and(|limit| content_length(request.headers) > limit);
+        let is_too_long = limits.is_some_and(|limits| content_length(request.headers) > limits.bytes);
         let replaced = upstream.credential.header_names();
         for name in self.stripped.iter().filter(|name| !replaced.contains(name)) {
             request.headers.remove(name.as_str());
         }
         request.headers.set(AUTHORITY, upstream.host.as_bytes());
-        let decision = match limit {
+        let decision = match limits {
             Some(_) if is_too_long => return rejected(id, Reason::BodyTooLarge),
-            Some(limit) => Decision::Read(id, limit),
+            Some(limits) => Decision::Read(id, limits),
             None => self.inject(id, request),
         };
         if let Decision::Wait(..) | Decision::Read(..) = decision {

@@ -1,26 +1,28 @@
-//! Requests whose bodies are to be signed and of which nothing has arrived yet.
+//! Requests that Envoy holds until their bodies are complete, because those are signed.
 //!
-//! Unless `allow_on_headers_stop_iteration` is set for the filter, Envoy shows it no body as long as it holds the
-//! headers back: each such request would then hang. So there is a limit to how late a body may begin.
+//! Two limits keep a caller from holding Envoy's memory for long. A body must begin soon: unless
+//! `allow_on_headers_stop_iteration` is set for the filter, Envoy shows it no body while it holds the head, and each
+//! such request would hang. And it must be complete in time.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
 use crate::held_request::HeldRequest;
+use crate::refusal::Reason;
 use crate::selection::ServerId;
 use crate::time::Time;
 
-/// How late a body may begin.
+/// The time in which a body must begin.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The requests of one plugin whose bodies have not begun.
+/// The requests of one plugin whose bodies are not complete.
 #[derive(Debug, Default)]
 pub struct LateBodies {
     awaited: RefCell<Vec<Awaited>>,
 }
 
-/// A request whose body has not begun.
+/// A request whose body is not complete.
 #[derive(Debug)]
 pub struct Awaited {
     /// What Envoy calls it.
@@ -29,31 +31,59 @@ pub struct Awaited {
     pub server: ServerId,
     /// The request.
     pub held: Rc<HeldRequest>,
-    deadline: Time,
+    has_begun: bool,
+    since: Time,
+    /// The time in which the body must be complete.
+    within: Duration,
 }
 
 impl LateBodies {
-    /// The request waits for its body from `now` on. Gives the time when it is too late.
-    pub fn wait(&self, context: u32, server: ServerId, held: Rc<HeldRequest>, now: Time) -> Time {
-        let deadline = now.after(PATIENCE);
-        self.awaited.borrow_mut().push(Awaited { context, server, held, deadline });
+    /// The request waits for its body from `now` on, which must be complete `within` this time. Gives the next deadline.
+    pub fn wait(&self, context: u32, server: ServerId, held: Rc<HeldRequest>, within: Duration, now: Time) -> Time {
+        let awaited = Awaited { context, server, held, has_begun: false, since: now, within };
+        let deadline = awaited.deadline();
+        self.awaited.borrow_mut().push(awaited);
         deadline
     }
 
-    /// Its body has begun, or it is gone.
+    /// The body of the request has begun.
+    pub fn began(&self, context: u32) {
+        let mut awaited = self.awaited.borrow_mut();
+        if let Some(awaited) = awaited.iter_mut().find(|awaited| awaited.context == context) {
+            awaited.has_begun = true;
+        }
+    }
+
+    /// The body is complete, or the request is gone.
     pub fn forget(&self, context: u32) {
         self.awaited.borrow_mut().retain(|awaited| awaited.context != context);
     }
 
-    /// Takes out those that are too late. One that would be due later than it can be was noted before the clock was
-    /// set back, and is as well.
+    /// Removes and returns the requests whose deadline has passed. A deadline farther away than the limit was set
+    /// before the clock stepped back; it counts as passed.
     pub fn late(&self, now: Time) -> Vec<Awaited> {
-        self.awaited.borrow_mut().extract_if(.., |awaited| !awaited.deadline.is_pending(now, PATIENCE)).collect()
+        let is_late = |awaited: &mut Awaited| !awaited.deadline().is_pending(now, awaited.limit());
+        self.awaited.borrow_mut().extract_if(.., is_late).collect()
     }
 
-    /// When the next one may be too late.
+    /// The next deadline.
     pub fn deadline(&self) -> Time {
-        self.awaited.borrow().iter().map(|awaited| awaited.deadline).min().unwrap_or(Time::NEVER)
+        self.awaited.borrow().iter().map(Awaited::deadline).min().unwrap_or(Time::NEVER)
+    }
+}
+
+impl Awaited {
+    /// The reason to reject the request once its deadline has passed.
+    pub fn reason(&self) -> Reason {
+        if self.has_begun { Reason::BodyTooSlow } else { Reason::BodyTimeout }
+    }
+
+    fn deadline(&self) -> Time {
+        self.since.after(self.limit())
+    }
+
+    fn limit(&self) -> Duration {
+        if self.has_begun { self.within } else { self.within.min(PATIENCE) }
     }
 }
 
@@ -63,10 +93,14 @@ mod tests {
     use std::time::Duration;
 
     use super::{LateBodies, PATIENCE};
+    use crate::refusal::Reason;
     use crate::selection::{SelectBy, Server, Servers, Unmatched};
     use crate::time::Time;
 
     const MOMENT: Duration = Duration::from_millis(1);
+    const SECOND: Duration = Duration::from_secs(1);
+    /// The time in which the bodies of these tests must be complete.
+    const WITHIN: Duration = Duration::from_secs(30);
 
     /// Bodies of which the first is awaited since noon, and the second since a second later.
     fn two() -> LateBodies {
@@ -75,37 +109,53 @@ mod tests {
         let server = servers.select(|_| Some(b"s".to_vec())).unwrap();
         let bodies = LateBodies::default();
         assert_eq!(bodies.deadline(), Time::NEVER);
-        for (context, since) in [(1, Time::NOON), (2, Time::NOON.after(Duration::from_secs(1)))] {
-            assert_eq!(bodies.wait(context, server, Rc::default(), since), since.after(PATIENCE));
+        for (context, since) in [(1, Time::NOON), (2, Time::NOON.after(SECOND))] {
+            let deadline = bodies.wait(context, server, Rc::default(), WITHIN, since);
+            assert_eq!(deadline, since.after(PATIENCE));
         }
         bodies
     }
 
-    fn late(bodies: &LateBodies, now: Time) -> Vec<u32> {
-        bodies.late(now).iter().map(|body| body.context).collect()
+    fn late(bodies: &LateBodies, now: Time) -> Vec<(u32, Reason)> {
+        bodies.late(now).iter().map(|body| (body.context, body.reason())).collect()
     }
 
     #[test]
-    fn each_is_late_once_and_at_its_time() {
+    fn each_body_that_does_not_begin_is_late_once() {
         let bodies = two();
         let first = Time::NOON.after(PATIENCE);
         assert_eq!(bodies.deadline(), first);
-        assert_eq!(late(&bodies, first.before(MOMENT)), [0; 0]);
-        assert_eq!(late(&bodies, first), [1]);
-        assert_eq!(bodies.deadline(), first.after(Duration::from_secs(1)));
-        assert_eq!(late(&bodies, first.after(Duration::from_secs(60))), [2]);
+        assert_eq!(late(&bodies, first.before(MOMENT)), []);
+        assert_eq!(late(&bodies, first), [(1, Reason::BodyTimeout)]);
+        assert_eq!(bodies.deadline(), first.after(SECOND));
+        assert_eq!(late(&bodies, first.after(2 * WITHIN)), [(2, Reason::BodyTimeout)]);
         assert_eq!(bodies.deadline(), Time::NEVER);
     }
 
     #[test]
-    fn one_that_has_begun_is_never_late() {
+    fn a_body_that_has_begun_must_be_complete_in_time() {
         let bodies = two();
-        bodies.forget(1);
-        assert_eq!(late(&bodies, Time::NEVER), [2]);
+        bodies.began(1);
+        bodies.began(2);
+        let first = Time::NOON.after(WITHIN);
+        assert_eq!(bodies.deadline(), first);
+        assert_eq!(late(&bodies, first.before(MOMENT)), []);
+        assert_eq!(late(&bodies, first), [(1, Reason::BodyTooSlow)]);
+        bodies.forget(2);
+        assert_eq!(late(&bodies, Time::NEVER), []);
     }
 
     #[test]
-    fn nobody_waits_for_a_clock_that_was_set_back() {
-        assert_eq!(late(&two(), Time::NOON.before(Duration::from_secs(3600))), [1, 2]);
+    fn a_short_limit_counts_from_the_head() {
+        let bodies = two();
+        let server = bodies.late(Time::NEVER)[0].server;
+        let deadline = bodies.wait(3, server, Rc::default(), SECOND, Time::NOON);
+        assert_eq!(deadline, Time::NOON.after(SECOND));
+        assert_eq!(late(&bodies, deadline), [(3, Reason::BodyTimeout)]);
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_holds_no_request() {
+        assert_eq!(late(&two(), Time::NOON.before(Duration::from_secs(3600))).len(), 2);
     }
 }

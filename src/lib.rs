@@ -2,8 +2,8 @@
 //!
 //! A request's way: [`selection`] finds its server, [`filter`] removes the
 //! caller's credentials, [`credential`] puts in the server's, [`refusal`] answers where that cannot be.
-//! Credentials that must be fetched are kept by [`token`], which asks for them as [`oauth2`] says. [`config`] makes all of it from the plugin configuration when that loads. Only `host`, which is
-//! compiled for wasm alone, talks to Envoy.
+//! Credentials that must be fetched are kept by [`token`], which asks for them as [`oauth2`] says. [`config`] makes all of it from the plugin configuration when that loads. This crate does no I/O: the crate in `wasm/` talks to
+//! Envoy.
 
 pub mod aws;
 pub mod config;
@@ -12,8 +12,6 @@ mod digest;
 pub mod filter;
 pub mod header_name;
 pub mod held_request;
-#[cfg(target_arch = "wasm32")]
-mod host;
 pub mod late_bodies;
 pub mod metrics;
 pub mod oauth2;

@@ -1,5 +1,7 @@
 //! A request's body, for a credential that signs it: hashed as it arrives, up to a limit.
 
+use std::time::Duration;
+
 use sha2::{Digest, Sha256};
 
 /// What is known of a request's body.
@@ -16,6 +18,15 @@ pub enum Payload {
         /// Its length in bytes.
         length: u64,
     },
+}
+
+/// The limits of a body that Envoy holds until it is complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BodyLimits {
+    /// The most bytes that it may have.
+    pub bytes: u64,
+    /// The time in which it must be complete.
+    pub within: Duration,
 }
 
 /// A body that is being read.

@@ -67,6 +67,8 @@ reasons! {
     TokenRefused: 503, "token_refused", "The gateway is refused a token for this MCP server";
     /// Envoy has no cluster for the token server.
     TokenClusterUnknown: 503, "token_cluster_unknown", "The gateway does not know where to get its token for this MCP server";
+    /// The cluster of the token server has this filter in it.
+    TokenClusterFiltered: 503, "token_cluster_filtered", "The gateway asks for its token for this MCP server through a cluster that itself needs one";
     /// The MCP server answered 401 to the gateway's credential.
     UpstreamUnauthorized: 502, "upstream_unauthorized", "The MCP server does not accept the gateway's credential";
     /// The MCP server answered 403 and a challenge to the gateway's credential.
@@ -75,6 +77,8 @@ reasons! {
     BodyTooLarge: 413, "body_too_large", "The gateway signs requests to this MCP server, and this one is too large for that";
     /// A body that is to be signed did not begin to arrive.
     BodyTimeout: 408, "body_timeout", "The gateway signs requests to this MCP server, and saw nothing of the body of this one";
+    /// A body that is to be signed was not complete within `bodyTimeoutMs`.
+    BodyTooSlow: 408, "body_too_slow", "The gateway signs requests to this MCP server, and the body of this one did not arrive in time";
     /// The credential goes into the query, and the request has no path.
     NoPath: 501, "no_path", "The gateway cannot authenticate a request without a path to this MCP server";
     /// The filter has no configuration, or Envoy did not let it change the request.

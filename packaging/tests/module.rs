@@ -6,19 +6,16 @@
     reason = "a test that meets what it does not expect has failed"
 )]
 
-use packaging::{EXPORTS, module, repository};
+use packaging::{module, repository};
 use wasmparser::{Parser, Payload, TypeRef};
 
 /// What the module may import: proxy-wasm's calls that Envoy has, and the bare minimum of WASI. A new name
 /// here is a decision, as it may not be in an older Envoy, or not be allowed by a VM's capabilities.
-const ALLOWED: [&str; 40] = [
-    "env.proxy_add_header_map_value",
+const ALLOWED: [&str; 27] = [
     "env.proxy_call_foreign_function",
-    "env.proxy_close_stream",
     "env.proxy_continue_stream",
     "env.proxy_define_metric",
     "env.proxy_dequeue_shared_queue",
-    "env.proxy_done",
     "env.proxy_enqueue_shared_queue",
     "env.proxy_get_buffer_bytes",
     "env.proxy_get_current_time_nanoseconds",
@@ -26,12 +23,6 @@ const ALLOWED: [&str; 40] = [
     "env.proxy_get_header_map_value",
     "env.proxy_get_property",
     "env.proxy_get_shared_data",
-    "env.proxy_get_status",
-    "env.proxy_grpc_call",
-    "env.proxy_grpc_cancel",
-    "env.proxy_grpc_close",
-    "env.proxy_grpc_send",
-    "env.proxy_grpc_stream",
     "env.proxy_http_call",
     "env.proxy_increment_metric",
     "env.proxy_log",
@@ -39,12 +30,8 @@ const ALLOWED: [&str; 40] = [
     "env.proxy_register_shared_queue",
     "env.proxy_remove_header_map_value",
     "env.proxy_replace_header_map_value",
-    "env.proxy_resolve_shared_queue",
     "env.proxy_send_local_response",
-    "env.proxy_set_buffer_bytes",
     "env.proxy_set_effective_context",
-    "env.proxy_set_header_map_pairs",
-    "env.proxy_set_property",
     "env.proxy_set_shared_data",
     "env.proxy_set_tick_period_milliseconds",
     "wasi_snapshot_preview1.environ_get",
@@ -54,8 +41,26 @@ const ALLOWED: [&str; 40] = [
     "wasi_snapshot_preview1.random_get",
 ];
 
+/// The module's exports. Envoy calls what is there, and each callback costs every request.
+const EXPORTS: [&str; 14] = [
+    "_initialize",
+    "memory",
+    "proxy_abi_version_0_2_1",
+    "proxy_on_configure",
+    "proxy_on_context_create",
+    "proxy_on_delete",
+    "proxy_on_http_call_response",
+    "proxy_on_memory_allocate",
+    "proxy_on_queue_ready",
+    "proxy_on_request_body",
+    "proxy_on_request_headers",
+    "proxy_on_request_trailers",
+    "proxy_on_response_headers",
+    "proxy_on_tick",
+];
+
 /// The most that the module may weigh, in bytes. The README states it.
-const SIZE_BUDGET: usize = 400_000;
+const SIZE_BUDGET: usize = 1_000_000;
 
 #[test]
 fn the_module_imports_nothing_but_what_is_allowed() {
@@ -93,7 +98,7 @@ fn the_module_is_within_its_budget_which_the_readme_states() {
     let size = std::fs::read(module()).unwrap().len();
     assert!(size <= SIZE_BUDGET, "{size} bytes");
     let readme = std::fs::read_to_string(repository().join("README.md")).unwrap();
-    assert!(readme.contains(&format!("{} KB", SIZE_BUDGET / 1000)), "the README states another budget");
+    assert!(readme.contains(&format!("{} MB", SIZE_BUDGET / 1_000_000)), "the README states another budget");
 }
 
 /// Built elsewhere from the same commit, it would be another file, and it is nobody's business.

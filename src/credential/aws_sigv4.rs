@@ -1,6 +1,7 @@
 //! `AWS_SIGV4`: each request is signed, for a server behind AWS IAM.
 
 use std::cell::RefCell;
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -14,9 +15,13 @@ use crate::aws::signer::Signer;
 use crate::config::error::{Checks, Rule};
 use crate::config::rules::{Url, header_value, is_loopback, is_on_link, signed_header_name, url};
 use crate::config::whole::{Bytes, Millis};
+use crate::payload::BodyLimits;
 
 /// What `maxBodyBytes` is if not given: as much as Envoy holds back by default.
 const MAX_BODY: u64 = 1024 * 1024;
+
+/// What `bodyTimeoutMs` is if not given: 1 MiB at 300 kbit/s.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The keys of `AWS_SIGV4`.
 #[derive(Deserialize)]
@@ -31,6 +36,8 @@ pub struct AwsSigV4 {
     payload: Option<SignedPayload>,
     /// The longest body that is held back to be signed; 1048576 if not given.
     max_body_bytes: Option<Bytes>,
+    /// The time in which a signed body must be complete; 30000 if not given.
+    body_timeout_ms: Option<Millis>,
     /// Headers to be signed beside Host, Content-Type and those whose names begin with X-Amz-.
     sign_headers: Option<Vec<String>>,
     /// Where the keys come from: they stand here (`static`, the default), or are fetched.
@@ -106,8 +113,14 @@ impl AwsSigV4 {
         let region = checks.at("region").accept(name(&self.region));
         let service = checks.at("service").accept(name(&self.service));
         let signs_payload = self.payload != Some(SignedPayload::Unsigned);
-        if self.max_body_bytes.is_some() && !signs_payload {
-            checks.at("maxBodyBytes").fail("has no meaning with this payload");
+        let limits =
+            [("maxBodyBytes", self.max_body_bytes.is_some()), ("bodyTimeoutMs", self.body_timeout_ms.is_some())];
+        let mut is_meant = true;
+        for (key, _) in limits.into_iter().filter(|(_, is_given)| *is_given && !signs_payload) {
+            checks.at(key).fail("has no meaning with this payload");
+            is_meant = false;
+        }
+        if !is_meant {
             return None;
         }
         let mut also = Vec::new();
@@ -121,7 +134,11 @@ impl AwsSigV4 {
             also: also.into_iter().collect::<Option<_>>()?,
             of_the_day: RefCell::default(),
         };
-        Some(SignedRequests { signer, max_body: self.max_body_bytes.as_ref().map_or(MAX_BODY, Bytes::count) })
+        let limits = BodyLimits {
+            bytes: self.max_body_bytes.as_ref().map_or(MAX_BODY, Bytes::count),
+            within: self.body_timeout_ms.as_ref().map_or(BODY_TIMEOUT, Millis::duration),
+        };
+        Some(SignedRequests { signer, limits })
     }
 
     /// Notes the keys that mean nothing with these `credentials`.

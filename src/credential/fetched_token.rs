@@ -10,6 +10,7 @@ use crate::config::error::Checks;
 use crate::config::rules::{Url, text};
 use crate::filter::SentToken;
 use crate::header_name::HeaderName;
+use crate::payload::BodyLimits;
 use crate::refusal::Reason;
 use crate::request::{Attributes, Headers, Request};
 use crate::secret::Secret;
@@ -41,8 +42,8 @@ pub trait TokenUse {
     /// See [`Credential::header_names`].
     fn header_names(&self) -> &[HeaderName];
 
-    /// See [`Credential::payload_limit`].
-    fn payload_limit(&self) -> Option<u64> {
+    /// See [`Credential::body_limits`].
+    fn body_limits(&self) -> Option<BodyLimits> {
         None
     }
 
@@ -141,8 +142,8 @@ impl Credential for Server {
         Ok(Applied::Injected(Some(SentToken { id: *id, generation: held.generation })))
     }
 
-    fn payload_limit(&self) -> Option<u64> {
-        self.fetching.usage.payload_limit()
+    fn body_limits(&self) -> Option<BodyLimits> {
+        self.fetching.usage.body_limits()
     }
 
     fn header_names(&self) -> &[HeaderName] {

@@ -28,6 +28,7 @@ use crate::config::error::{Checks, ConfigError};
 use crate::config::json::Json;
 use crate::filter::SentToken;
 use crate::header_name::HeaderName;
+use crate::payload::BodyLimits;
 use crate::refusal::Reason;
 use crate::request::{Headers, Request};
 use crate::token::{TokenId, Tokens};
@@ -46,8 +47,8 @@ pub trait Credential {
     /// The reason to refuse the request, which then goes no further.
     fn apply(&self, request: &mut Request<'_>) -> Result<Applied, Reason>;
 
-    /// If the request's body must be read before: the most bytes that it may have.
-    fn payload_limit(&self) -> Option<u64> {
+    /// The limits of the request's body, if that must be read first.
+    fn body_limits(&self) -> Option<BodyLimits> {
         None
     }
 

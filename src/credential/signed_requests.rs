@@ -6,6 +6,7 @@ use super::{Applied, Credential, Refused, challenge};
 use crate::aws::keys::Keys;
 use crate::aws::signer::{HEADERS, Signer};
 use crate::header_name::HeaderName;
+use crate::payload::BodyLimits;
 use crate::refusal::Reason;
 use crate::request::{Attributes, Headers, Request};
 use crate::secret::Secret;
@@ -14,8 +15,8 @@ use crate::secret::Secret;
 pub struct SignedRequests {
     /// How.
     pub signer: Signer,
-    /// The longest body that is signed.
-    pub max_body: u64,
+    /// The limits of a body that is signed.
+    pub limits: BodyLimits,
 }
 
 impl TokenUse for SignedRequests {
@@ -29,8 +30,8 @@ impl TokenUse for SignedRequests {
         HEADERS
     }
 
-    fn payload_limit(&self) -> Option<u64> {
-        self.signer.signs_payload.then_some(self.max_body)
+    fn body_limits(&self) -> Option<BodyLimits> {
+        self.signer.signs_payload.then_some(self.limits)
     }
 
     /// AWS says 403 whatever it is about, and names that in a header.
@@ -107,8 +108,8 @@ impl Credential for WithKeys {
         Ok(Applied::Injected(None))
     }
 
-    fn payload_limit(&self) -> Option<u64> {
-        self.usage.payload_limit()
+    fn body_limits(&self) -> Option<BodyLimits> {
+        self.usage.body_limits()
     }
 
     fn header_names(&self) -> &[HeaderName] {

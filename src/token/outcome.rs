@@ -41,6 +41,8 @@ pub enum FailureKind {
     Malformed = 2,
     /// Envoy has no cluster of that name.
     ClusterUnknown = 3,
+    /// The cluster has this filter in its own `http_filters`.
+    ClusterFiltered = 4,
 }
 
 impl Failure {
@@ -58,7 +60,7 @@ impl FailureKind {
         match self {
             Self::Refused => backoff(10_000, 60_000),
             Self::Unavailable | Self::Malformed => backoff(250, 30_000),
-            Self::ClusterUnknown => backoff(250, 5_000),
+            Self::ClusterUnknown | Self::ClusterFiltered => backoff(250, 5_000),
         }
     }
 
@@ -68,6 +70,7 @@ impl FailureKind {
             Self::Refused => Reason::TokenRefused,
             Self::Unavailable | Self::Malformed => Reason::TokenUnavailable,
             Self::ClusterUnknown => Reason::TokenClusterUnknown,
+            Self::ClusterFiltered => Reason::TokenClusterFiltered,
         }
     }
 
@@ -78,6 +81,7 @@ impl FailureKind {
             Self::Unavailable => "unavailable",
             Self::Malformed => "malformed",
             Self::ClusterUnknown => "cluster_unknown",
+            Self::ClusterFiltered => "cluster_filtered",
         }
     }
 }

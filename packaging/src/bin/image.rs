@@ -3,12 +3,12 @@
 //! Of the layouts that Istio and Envoy Gateway load, this is the one that registries take for an ordinary image:
 //! a single layer `application/vnd.oci.image.layer.v1.tar+gzip` with `plugin.wasm` in it.
 
+use std::error::Error;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use flate2::{Compression, GzBuilder};
-use packaging::Failure;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tar::{Builder, EntryType, Header};
@@ -16,8 +16,22 @@ use tar::{Builder, EntryType, Header};
 /// The one name that both loaders look for.
 const PLUGIN: &str = "plugin.wasm";
 
+/// Why the image cannot be made.
+type Failure = Box<dyn Error + Send + Sync>;
+
 fn main() -> ExitCode {
-    packaging::main("make image", "image MODULE ARCHIVE", write)
+    let arguments: Vec<_> = std::env::args_os().skip(1).map(PathBuf::from).collect();
+    let [module, archive] = arguments.as_slice() else {
+        eprintln!("usage: image MODULE ARCHIVE");
+        return ExitCode::FAILURE;
+    };
+    match write(module, archive) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("make image: {failure}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn write(path: &Path, archive: &Path) -> Result<(), Failure> {

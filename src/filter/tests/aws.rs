@@ -2,7 +2,7 @@
 
 use super::{FakeHeaders, caller, decided, filter, no_attribute, request};
 use crate::filter::{Challenge, Decision, Filter, Handling, Outcome};
-use crate::payload::{Payload, PayloadReader};
+use crate::payload::{BodyLimits, Payload, PayloadReader};
 use crate::refusal::Reason;
 use crate::request::{Headers, Request};
 use crate::time::Time;
@@ -47,7 +47,7 @@ fn a_body_is_read_before_its_request_is_signed() {
     let filter = signing(&format!(r#"{KEYS}, "maxBodyBytes": 1024"#));
     let mut headers = signed_by_the_caller("2");
     let decision = filter.on_request(&mut with_payload(&mut headers, Payload::Unread));
-    let Decision::Read(server, 1024) = decision else { panic!("{decision:?}") };
+    let Decision::Read(server, BodyLimits { bytes: 1024, .. }) = decision else { panic!("{decision:?}") };
     has_nothing_of_the_callers(&headers);
     assert_eq!(headers.get("authorization"), None);
     let decision = filter.inject(server, &mut with_payload(&mut headers, read(b"{}")));

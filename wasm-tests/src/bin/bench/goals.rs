@@ -86,7 +86,7 @@ pub fn of_memory(memory: &Memory) -> Vec<Goal> {
 /// The module.
 pub fn of_module(bytes: u64) -> Vec<Goal> {
     let kilobytes = f64::from(u32::try_from(bytes).unwrap_or(u32::MAX)) / 1e3;
-    vec![Goal::value("size of the module", 400.0, kilobytes, "KB")]
+    vec![Goal::value("size of the module", 1000.0, kilobytes, "KB")]
 }
 
 /// Requests that waited.

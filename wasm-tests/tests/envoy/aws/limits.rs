@@ -167,3 +167,36 @@ fn without_the_setting_that_shows_bodies_what_has_one_is_refused_and_with_it_no_
         assert_eq!(answer.await.unwrap().unwrap().status, 200);
     });
 }
+
+/// The `bodyTimeoutMs` of a test: long enough for a body that comes at once.
+const BODY_TIMEOUT_MS: u32 = 1_000;
+
+#[test]
+fn bodies_that_begin_and_never_end_are_rejected() {
+    run(async {
+        for place in [Place::Listener, Place::Cluster] {
+            let auth = auth(json!({"bodyTimeoutMs": BODY_TIMEOUT_MS}));
+            let fixture = start(&OPTIONS, fixed, |upstream| gateway(place, auth, upstream, seeing_bodies)).await;
+            let mut unfinished = Vec::new();
+            for number in 0..24 {
+                let protocol = if number % 2 == 0 { Protocol::Http1 } else { Protocol::Http2 };
+                let (mut sender, channel) = Channel::<Bytes, Infallible>::new(1);
+                let request = Request::post("http://caller.example/c/mcp").header("host", "h").body(channel).unwrap();
+                let answer = tokio::spawn(send(fixture.address, protocol, request));
+                sender.send_data(Bytes::from(vec![b'x'; 10_000])).await.unwrap();
+                unfinished.push((sender, answer));
+            }
+            let count = unfinished.len() as u64;
+            let mut senders = Vec::new();
+            for (sender, answer) in unfinished {
+                let reply = answer.await.unwrap().unwrap();
+                assert_refused(&reply, StatusCode::REQUEST_TIMEOUT, "body_too_slow", &format!("{place:?}"));
+                senders.push(sender);
+            }
+            assert_eq!(fixture.upstream.begun(), 0, "{place:?}");
+            let counter = format!("requests.outcome.rejected_body_too_slow.server.{}", server_name(place));
+            assert_eq!(metric(&fixture, &counter).await, Some(count), "{place:?}");
+            assert_eq!(post(&fixture, Protocol::Http1, 10_000, false).await.status, 200, "{place:?}");
+        }
+    });
+}

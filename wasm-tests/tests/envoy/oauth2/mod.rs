@@ -2,6 +2,7 @@
 
 mod answers;
 mod fetching;
+mod filtered_cluster;
 mod mid_body;
 mod mutual_tls;
 mod real_server;

@@ -1,40 +1,54 @@
-//! A worker's VM dies in the middle of a fetch. The module does not trap by itself: here Envoy forbids it to
-//! send refusals, on which the SDK traps.
+//! A worker's VM dies in the middle of a fetch. The module does not trap by itself, so this one is changed to do so.
 
 use std::collections::HashSet;
+use std::path::Path;
 
-use serde_json::{Value, json};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::HeaderMap;
+use hyper::header::{HeaderName, HeaderValue};
+use serde_json::json;
+use tempfile::TempDir;
 use wasm_tests::client::{Protocol, send};
 use wasm_tests::gateway::{Gateway, cluster, upstream_auth};
 use wasm_tests::module;
 use wasm_tests::token_server::{Behaviour, TokenServer};
-use wasmparser::{Parser, Payload};
+use wasmparser::{Parser, Payload, TypeRef};
 
 use super::{ANY, TOKENS, World, auth, options};
-use crate::fixture::{Fixture, TestRequest, run};
+use crate::fixture::{Fixture, run};
 
-/// All that the module may do, but for `forbidden`, as Envoy's `allowed_capabilities`.
-fn all_but(forbidden: &str) -> Value {
-    let bytes = std::fs::read(module()).unwrap();
-    let mut names: Vec<String> = Vec::new();
+/// The callback that traps.
+const TRAPPING: &str = "proxy_on_request_trailers";
+
+/// Writes the module to `path` with `unreachable` as the whole of one callback.
+fn write_trapping_module(path: &Path) {
+    const UNREACHABLE: u8 = 0x00;
+    const NOP: u8 = 0x01;
+    let mut bytes = std::fs::read(module()).unwrap();
+    let (mut imported, mut function, mut bodies) = (0, None, Vec::new());
     for payload in Parser::new(0).parse_all(&bytes) {
         match payload.unwrap() {
             Payload::ImportSection(section) => {
-                names.extend(section.into_imports().map(|import| import.unwrap().name.to_owned()));
+                let imports = section.into_imports().map(|import| import.unwrap());
+                imported = imports.filter(|import| matches!(import.ty, TypeRef::Func(_))).count();
             }
             Payload::ExportSection(section) => {
-                names.extend(section.into_iter().map(|export| export.unwrap().name.to_owned()));
+                function = section.into_iter().map(|export| export.unwrap()).find(|export| export.name == TRAPPING);
+            }
+            Payload::CodeSectionEntry(body) => {
+                let start = body.get_operators_reader().unwrap().original_position();
+                bodies.push(start..body.range().end);
             }
             _ => {}
         }
     }
-    assert!(names.iter().any(|name| name == forbidden));
-    names
-        .into_iter()
-        .filter(|name| name != forbidden)
-        .map(|name| (name, json!({})))
-        .collect::<serde_json::Map<_, _>>()
-        .into()
+    let index = function.unwrap().index as usize - imported;
+    let code = &mut bytes[bodies[index].clone()];
+    let end = code.len() - 1;
+    code[..end].fill(NOP);
+    code[0] = UNREACHABLE;
+    std::fs::write(path, bytes).unwrap();
 }
 
 #[test]
@@ -44,15 +58,19 @@ fn if_the_vm_that_fetches_dies_another_one_takes_over() {
         // Such a token is fetched by the VM that has a request waiting, so it is known which one fetches.
         tokens.behave(Behaviour::Grants(json!(0)));
         let server = json!({"host": "c", "auth": auth(tokens.address(), json!({"requestTimeoutMs": 1000, "maxWaitMs": 20_000}))});
-        let mut filter = upstream_auth(&json!({"servers": {"c": server}}));
+        let folder = TempDir::new().unwrap();
+        let trapping = folder.path().join("trapping.wasm");
+        write_trapping_module(&trapping);
+        let fixed = json!({"host": "fixed", "auth": {"type": "BEARER", "token": "t"}});
+        let mut filter = upstream_auth(&json!({"servers": {"c": server, "fixed": fixed}}));
         let config = &mut filter["typed_config"]["config"];
         config["failure_policy"] = json!("FAIL_RELOAD");
-        config["capability_restriction_config"] = json!({"allowed_capabilities": all_but("proxy_send_local_response")});
+        config["vm_config"]["code"]["local"]["filename"] = json!(trapping);
         let fixture = Fixture::start_with(&options(), |upstream| {
             Gateway::default()
                 .filter(filter)
                 .cluster(cluster("c", upstream, Protocol::Http1))
-                .cluster(cluster("unknown", upstream, Protocol::Http1))
+                .cluster(cluster("fixed", upstream, Protocol::Http1))
                 .cluster(cluster(TOKENS, tokens.address(), Protocol::Http1))
         })
         .await;
@@ -67,9 +85,11 @@ fn if_the_vm_that_fetches_dies_another_one_takes_over() {
         // Envoy's to end.
         let options = options();
         while traps(&world.fixture.envoy.log().unwrap()).len() < options.concurrency as usize {
-            let path = "/unknown/mcp";
-            let (reply, seen) = world.fixture.exchange(TestRequest { path, ..TestRequest::default() }).await;
-            assert_eq!((reply.status.as_u16(), seen.len()), (503, 0));
+            let trailers = HeaderMap::from_iter([(HeaderName::from_static("x-a"), HeaderValue::from_static("b"))]);
+            let body = Full::new(Bytes::from_static(b"{}")).with_trailers(std::future::ready(Some(Ok(trailers))));
+            let request = hyper::Request::post("http://h/fixed/mcp").body(Box::pin(body)).unwrap();
+            let reply = send(world.fixture.address, Protocol::Http2, request).await.unwrap();
+            assert_eq!(reply.status, 503);
         }
         world.tokens.release();
         let (_, seen) = world.until("is served", |reply, _| reply.status == 200).await;
@@ -80,6 +100,6 @@ fn if_the_vm_that_fetches_dies_another_one_takes_over() {
 
 /// The threads whose VMs trapped.
 fn traps(log: &str) -> HashSet<&str> {
-    let of_thread = |line: &'_ str| line.contains("proxy_on_request_headers failed");
+    let of_thread = |line: &'_ str| line.contains("proxy_on_request_trailers failed");
     log.lines().filter(|line| of_thread(line)).filter_map(|line| line.split('[').nth(2)).collect()
 }

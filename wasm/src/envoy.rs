@@ -1,17 +1,22 @@
 //! What Envoy does for tokens: time, shared data, queues, calls to token servers, and requests held back.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use mcp_upstream_auth::refusal::Reason;
+use mcp_upstream_auth::request::STATUS;
+use mcp_upstream_auth::secret::Secret;
+use mcp_upstream_auth::time::Time;
+use mcp_upstream_auth::token::{Event, Failure, FailureKind, Host, LARGEST_BODY, Refusal, Reply, TokenRequest, Waiter};
 use prost::Message;
-use proxy_wasm::hostcalls;
-use proxy_wasm::types::{BufferType, MapType, Status};
 
-use super::plugin::Plugin;
-use crate::request::STATUS;
-use crate::secret::Secret;
-use crate::time::Time;
-use crate::token::{Event, Failure, FailureKind, Host, LARGEST_BODY, Refusal, Reply, TokenRequest, Waiter};
+use crate::abi::{self, BufferType, MapType, Status};
+use crate::contexts;
+use crate::plugin::{Plugin, refuse};
+
+/// What the log says of a callout that came back to this filter.
+const CLUSTER_FILTERED: &str = "the cluster has this filter in its own http_filters, so the filter would wait for \
+                                itself; name a cluster without the filter";
 
 /// Envoy, for the tokens of one plugin.
 pub struct Envoy<'a> {
@@ -30,33 +35,41 @@ impl Host for Envoy<'_> {
     }
 
     fn read(&self, key: &str) -> Option<(Vec<u8>, u32)> {
-        let (value, version) = hostcalls::get_shared_data(key).ok()?;
-        Some((value.unwrap_or_default(), version?))
+        abi::shared_data(key)
     }
 
     fn write(&self, key: &str, value: &[u8], version: Option<u32>) -> bool {
-        hostcalls::set_shared_data(key, Some(value), version).is_ok()
+        abi::set_shared_data(key, value, version.unwrap_or_default()).is_ok()
     }
 
     /// A queue wakes the last one that asked for its name, so each has a name of its own.
     fn make_queue(&self) -> Option<u32> {
-        hostcalls::register_shared_queue(&format!("mcp_upstream_auth.{:x}.{:x}", self.random(), self.random())).ok()
+        abi::register_shared_queue(&format!("mcp_upstream_auth.{:x}.{:x}", self.random(), self.random())).ok()
     }
 
     /// A queue whose VM is gone is no mistake.
     fn tell(&self, queue: u32, message: &str) {
-        let _ = hostcalls::enqueue_shared_queue(queue, Some(message.as_bytes()));
+        let _ = abi::enqueue(queue, message.as_bytes());
     }
 
     fn call(&self, request: &TokenRequest<'_>) -> Result<u32, Failure> {
-        let headers = request.headers.iter().map(|(name, value)| (*name, value.expose())).collect();
+        let headers: Vec<_> = request.headers.iter().map(|(name, value)| (*name, value.expose().as_bytes())).collect();
         let body = request.body.expose().as_bytes();
-        hostcalls::dispatch_http_call(request.cluster, headers, Some(body), Vec::new(), request.timeout).map_err(
-            |status| match status {
-                Status::BadArgument => Failure::new(FailureKind::ClusterUnknown, "Envoy has no cluster of that name"),
-                _ => Failure::new(FailureKind::Unavailable, "Envoy knows no healthy host there"),
-            },
-        )
+        let (call, came_back) =
+            contexts::during_callout(|| abi::http_call(request.cluster, &headers, body, request.timeout));
+        if !came_back.is_empty() {
+            for stream in came_back {
+                self.plugin.in_context(stream, || {
+                    refuse(Reason::TokenClusterFiltered.into());
+                });
+            }
+            // This is also the answer to the callout. Nobody waits for that any more.
+            return Err(Failure::new(FailureKind::ClusterFiltered, CLUSTER_FILTERED));
+        }
+        call.map_err(|status| match status {
+            Status::BAD_ARGUMENT => Failure::new(FailureKind::ClusterUnknown, "Envoy has no cluster of that name"),
+            _ => Failure::new(FailureKind::Unavailable, "Envoy knows no healthy host there"),
+        })
     }
 
     fn sign(&self, pem: &Secret, text: &[u8]) -> Result<Vec<u8>, String> {
@@ -78,8 +91,7 @@ impl Host for Envoy<'_> {
 
 /// The time by Envoy's clock.
 pub fn now() -> Time {
-    let now = hostcalls::get_current_time().unwrap_or(SystemTime::UNIX_EPOCH);
-    Time::since_epoch(now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
+    Time::since_epoch(Duration::from_nanos(abi::current_time_nanoseconds()))
 }
 
 /// The answer to a call, as long as its callback runs; `None` if it broke off, and has no headers then.
@@ -87,21 +99,18 @@ pub fn with_reply<T>(headers: usize, body_size: usize, read: impl FnOnce(Option<
     if headers == 0 {
         return read(None);
     }
-    let header = |name| hostcalls::get_map_value_bytes(MapType::HttpCallResponseHeaders, name).ok().flatten();
+    let header = |name| abi::header(MapType::CallResponseHeaders, name);
     let status = header(STATUS).and_then(|status| std::str::from_utf8(&status).ok()?.parse().ok());
     let retry_after = header("retry-after");
     let size = body_size.min(LARGEST_BODY + 1);
-    let body = if size == 0 {
-        Vec::new()
-    } else {
-        hostcalls::get_buffer(BufferType::HttpCallResponseBody, 0, size).ok().flatten().unwrap_or_default()
-    };
+    let body =
+        if size == 0 { Vec::new() } else { abi::buffer(BufferType::CallResponseBody, 0, size).unwrap_or_default() };
     read(status.map(|status| Reply { status, retry_after: retry_after.as_deref(), body: &body }))
 }
 
 /// The messages in a queue of this VM.
 pub fn messages(queue: u32) -> impl Iterator<Item = Vec<u8>> {
-    std::iter::from_fn(move || hostcalls::dequeue_shared_queue(queue).ok().flatten())
+    std::iter::from_fn(move || abi::dequeue(queue))
 }
 
 /// A request to sign, as Envoy's foreign function `sign` takes it.
@@ -130,9 +139,9 @@ fn sign(pem: &Secret, text: &[u8]) -> Result<Vec<u8>, String> {
         text: text.to_vec(),
         private_key_pem: pem.expose().to_owned(),
     };
-    let result = match hostcalls::call_foreign_function("sign", Some(&arguments.encode_to_vec())) {
-        Ok(result) => result.unwrap_or_default(),
-        Err(Status::NotFound) => return Err("this Envoy cannot sign; 1.37 and newer can".to_owned()),
+    let result = match abi::call_foreign_function("sign", &arguments.encode_to_vec()) {
+        Ok(result) => result,
+        Err(Status::NOT_FOUND) => return Err("this Envoy cannot sign; 1.37 and newer can".to_owned()),
         Err(status) => return Err(format!("Envoy answers {status:?}")),
     };
     match SignResult::decode(result.as_slice()) {

@@ -5,13 +5,12 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 use log::debug;
-use proxy_wasm::hostcalls;
-use proxy_wasm::types::{MetricType, Status};
+use mcp_upstream_auth::filter::Verdict;
+use mcp_upstream_auth::metrics::{self, Kind};
+use mcp_upstream_auth::refusal::Reason;
+use mcp_upstream_auth::token::Event;
 
-use crate::filter::Verdict;
-use crate::metrics::{self, Kind};
-use crate::refusal::Reason;
-use crate::token::Event;
+use crate::abi::{self, MetricType, Status};
 
 /// The metrics of one configuration. Each is defined when it first counts, so that ten thousand
 /// servers do not make as many metrics before there is a request.
@@ -27,7 +26,7 @@ impl Metrics {
     /// Counts a request to `server`.
     pub fn count_request(&self, verdict: Verdict, server: Option<&str>) {
         let id = id(&self.requests, verdict, MetricType::Counter, || metrics::requests(verdict.outcome, server));
-        noted(id.map(|id| hostcalls::increment_metric(id, 1)));
+        noted(id.map(|id| abi::increment_metric(id, 1)));
     }
 
     /// Counts an answer of `server` that the caller does not get.
@@ -50,9 +49,9 @@ impl Metrics {
         };
         let id = id(&self.others, name.clone(), envoys, || name);
         noted(id.map(|id| match kind {
-            Kind::Count => hostcalls::increment_metric(id, 1),
-            Kind::Add(change) => hostcalls::increment_metric(id, change),
-            Kind::Set(value) | Kind::Sample(value) => hostcalls::record_metric(id, value),
+            Kind::Count => abi::increment_metric(id, 1),
+            Kind::Add(change) => abi::increment_metric(id, change),
+            Kind::Set(value) | Kind::Sample(value) => abi::record_metric(id, value),
         }));
     }
 }
@@ -60,7 +59,7 @@ impl Metrics {
 fn id<K: Eq + Hash>(ids: &Ids<K>, key: K, kind: MetricType, name: impl FnOnce() -> String) -> Option<u32> {
     let mut ids = ids.borrow_mut();
     ids.get(&key).copied().or_else(|| {
-        let id = hostcalls::define_metric(kind, &name()).ok()?;
+        let id = abi::define_metric(kind, &name()).ok()?;
         ids.insert(key, id);
         Some(id)
     })

@@ -1,10 +1,9 @@
 //! The header maps of the stream at hand.
 
 use log::error;
-use proxy_wasm::hostcalls;
-use proxy_wasm::types::MapType;
+use mcp_upstream_auth::request::Headers;
 
-use crate::request::Headers;
+use crate::abi::{self, MapType};
 
 /// A header map of the stream at hand.
 pub struct HeaderMap {
@@ -29,19 +28,23 @@ impl HeaderMap {
 
 impl Headers for HeaderMap {
     fn get(&self, name: &str) -> Option<Vec<u8>> {
-        hostcalls::get_map_value_bytes(self.map, name).ok().flatten()
+        abi::header(self.map, name)
     }
 
-    /// Envoy takes no name that is not of ASCII characters.
     fn all(&self) -> Vec<(String, Vec<u8>)> {
-        hostcalls::get_map_bytes(self.map).unwrap_or_default()
+        let mut all = Vec::new();
+        abi::visit_headers(self.map, |name, value| {
+            // Envoy takes only names of ASCII characters.
+            all.push((String::from_utf8_lossy(name).into_owned(), value.to_vec()));
+        });
+        all
     }
 
     fn remove(&mut self, name: &str) {
-        self.has_failed |= hostcalls::remove_map_value(self.map, name).is_err();
+        self.has_failed |= abi::remove_header(self.map, name).is_err();
     }
 
     fn set(&mut self, name: &str, value: &[u8]) {
-        self.has_failed |= hostcalls::set_map_value_bytes(self.map, name, Some(value)).is_err();
+        self.has_failed |= abi::set_header(self.map, name, value).is_err();
     }
 }

@@ -2,18 +2,16 @@
 
 use std::rc::Rc;
 
-use proxy_wasm::hostcalls;
-use proxy_wasm::traits::{Context, HttpContext};
-use proxy_wasm::types::{Action, BufferType, MapType};
+use mcp_upstream_auth::filter::{Decided, Decision, Outcome, Verdict};
+use mcp_upstream_auth::held_request::HeldRequest;
+use mcp_upstream_auth::payload::{Payload, PayloadReader};
+use mcp_upstream_auth::refusal::Reason;
+use mcp_upstream_auth::selection::ServerId;
+use mcp_upstream_auth::token::{Refusal, TokenId, Wait};
 
-use super::headers::HeaderMap;
-use super::plugin::{Plugin, refuse, request};
-use crate::filter::{Decided, Decision, Outcome, Verdict};
-use crate::held_request::HeldRequest;
-use crate::payload::{Payload, PayloadReader};
-use crate::refusal::Reason;
-use crate::selection::ServerId;
-use crate::token::{Refusal, TokenId, Wait};
+use crate::abi::{self, Action, BufferType, MapType};
+use crate::headers::HeaderMap;
+use crate::plugin::{Plugin, refuse, request};
 
 /// One request. It keeps the configuration that it began with.
 pub struct Stream {
@@ -32,6 +30,8 @@ enum Progress {
     Waiting(ServerId, TokenId, Rc<HeldRequest>),
     /// It is decided.
     Decided(Decided),
+    /// It is a callout of this filter that came back to it.
+    OfCallout,
 }
 
 impl Stream {
@@ -39,9 +39,13 @@ impl Stream {
     pub fn new(id: u32, plugin: Option<Rc<Plugin>>) -> Self {
         Self { id, plugin, progress: Progress::New }
     }
-}
 
-impl Context for Stream {}
+    /// A callout of this filter that came back as the request that Envoy calls `id`. It goes no further: its credential
+    /// could take another callout, which would come back as well.
+    pub fn of_callout(id: u32) -> Self {
+        Self { id, plugin: None, progress: Progress::OfCallout }
+    }
+}
 
 /// Envoy is done with it.
 impl Drop for Stream {
@@ -50,60 +54,66 @@ impl Drop for Stream {
         match &self.progress {
             Progress::Waiting(_, token, _) => plugin.filter.tokens().forget(*token, self.id, &plugin.envoy()),
             Progress::Reading(..) => plugin.forget_body(self.id),
-            Progress::New | Progress::Decided(_) => {}
+            Progress::New | Progress::Decided(_) | Progress::OfCallout => {}
         }
     }
 }
 
-impl HttpContext for Stream {
-    fn on_http_request_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
+impl Stream {
+    /// Its head is there.
+    pub fn on_request_headers(&mut self, end_of_stream: bool) -> Action {
+        if matches!(self.progress, Progress::OfCallout) {
+            return Action::Pause;
+        }
         let Some(plugin) = self.plugin.clone() else { return refuse(Reason::Internal.into()) };
         let payload = if end_of_stream { Payload::Absent } else { Payload::Unread };
-        let mut headers = HeaderMap::new(MapType::HttpRequestHeaders);
+        let mut headers = HeaderMap::new(MapType::RequestHeaders);
         let decision = plugin.filter.on_request(&mut request(&mut headers, payload));
         self.go_on(&plugin, decision, payload, headers)
     }
 
     /// Envoy hands over all that it holds back so far, the new part last. Held back is what is decided later: else it
     /// would leave before its headers are right.
-    fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+    pub fn on_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
         let is_held = self.is_held();
         if let Progress::Waiting(.., held) = &self.progress {
             held.is_in_mid_body.set(!end_of_stream);
         }
         let (Some(plugin), Progress::Reading(server, reader, _)) = (self.plugin.clone(), &mut self.progress) else {
-            return if is_held || self.is_refused() { Action::Pause } else { Action::Continue };
+            let is_stopped = is_held || self.is_refused() || matches!(self.progress, Progress::OfCallout);
+            return if is_stopped { Action::Pause } else { Action::Continue };
         };
         let server = *server;
         if !is_held {
             return Action::Pause;
         }
         if reader.length() == 0 {
-            plugin.forget_body(self.id);
+            plugin.body_began(self.id);
         }
         let read = usize::try_from(reader.length()).unwrap_or(usize::MAX);
         let rest = size.saturating_sub(read);
-        let bytes = if rest == 0 { Ok(None) } else { hostcalls::get_buffer(BufferType::HttpRequestBody, read, rest) };
-        let bytes = bytes.ok().map(Option::unwrap_or_default).filter(|bytes| bytes.len() == rest);
+        let bytes = if rest == 0 { Ok(Vec::new()) } else { abi::buffer(BufferType::RequestBody, read, rest) };
+        let bytes = bytes.ok().filter(|bytes| bytes.len() == rest);
         match bytes.map(|bytes| reader.read(&bytes)) {
             Some(Ok(())) if end_of_stream => self.body_is_read(),
             Some(Ok(())) => Action::Pause,
-            Some(Err(_)) => self.refuse(server, Reason::BodyTooLarge.into()),
-            None => self.refuse(server, Reason::Internal.into()),
+            Some(Err(_)) => self.refuse_body(server, Reason::BodyTooLarge),
+            None => self.refuse_body(server, Reason::Internal),
         }
     }
 
-    fn on_http_request_trailers(&mut self, _count: usize) -> Action {
+    /// Its trailers are there.
+    pub fn on_request_trailers(&mut self) -> Action {
         let verdict = match &self.progress {
             // Whatever becomes of it, these go no further.
             Progress::Reading(server, ..) | Progress::Waiting(server, ..) => {
                 Some(Verdict { server: Some(*server), outcome: Outcome::Injected })
             }
             Progress::Decided(decided) => Some(decided.verdict),
-            Progress::New => None,
+            Progress::New | Progress::OfCallout => None,
         };
         if let (Some(plugin), Some(verdict)) = (&self.plugin, verdict) {
-            let mut trailers = HeaderMap::new(MapType::HttpRequestTrailers);
+            let mut trailers = HeaderMap::new(MapType::RequestTrailers);
             plugin.filter.on_trailers(verdict, &mut trailers);
             trailers.report_failure();
         }
@@ -116,9 +126,10 @@ impl HttpContext for Stream {
         if self.is_held() || self.is_refused() { Action::Pause } else { Action::Continue }
     }
 
-    fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
+    /// The head of its response is there.
+    pub fn on_response_headers(&mut self) -> Action {
         let (Some(plugin), Some(decided)) = (&self.plugin, self.decided()) else { return Action::Continue };
-        let mut headers = HeaderMap::new(MapType::HttpResponseHeaders);
+        let mut headers = HeaderMap::new(MapType::ResponseHeaders);
         let challenge = plugin.filter.on_response(decided, &mut headers);
         let action = challenge.map(|challenge| plugin.answer(challenge, decided, &mut headers));
         headers.report_failure();
@@ -131,9 +142,9 @@ impl Stream {
     fn go_on(&mut self, plugin: &Plugin, decision: Decision, payload: Payload, mut headers: HeaderMap) -> Action {
         let mut decision = decision;
         match decision {
-            Decision::Read(server, limit) if !headers.has_failed => {
-                let held = plugin.wait_for_body(self.id, server);
-                self.progress = Progress::Reading(server, PayloadReader::new(limit), held);
+            Decision::Read(server, limits) if !headers.has_failed => {
+                let held = plugin.wait_for_body(self.id, server, limits.within);
+                self.progress = Progress::Reading(server, PayloadReader::new(limits.bytes), held);
                 return Action::Pause;
             }
             Decision::Wait(server, awaited) if !headers.has_failed => {
@@ -163,17 +174,16 @@ impl Stream {
         let Some(plugin) = self.plugin.clone() else { return refuse(Reason::Internal.into()) };
         let progress = std::mem::replace(&mut self.progress, Progress::New);
         let Progress::Reading(server, reader, _) = progress else { return refuse(Reason::Internal.into()) };
-        // Trailers may come without a body.
         plugin.forget_body(self.id);
         let payload = reader.finish();
-        let mut headers = HeaderMap::new(MapType::HttpRequestHeaders);
+        let mut headers = HeaderMap::new(MapType::RequestHeaders);
         let decision = plugin.filter.inject(server, &mut request(&mut headers, payload));
         self.go_on(&plugin, decision, payload, headers)
     }
 
     fn decided(&self) -> Option<Decided> {
         match &self.progress {
-            Progress::New => None,
+            Progress::New | Progress::OfCallout => None,
             Progress::Reading(.., held) | Progress::Waiting(.., held) => held.decided.get(),
             Progress::Decided(decided) => Some(*decided),
         }
@@ -186,6 +196,13 @@ impl Stream {
 
     fn is_refused(&self) -> bool {
         self.decided().is_some_and(|decided| matches!(decided.verdict.outcome, Outcome::Rejected(_)))
+    }
+
+    fn refuse_body(&mut self, server: ServerId, reason: Reason) -> Action {
+        if let Some(plugin) = &self.plugin {
+            plugin.forget_body(self.id);
+        }
+        self.refuse(server, reason.into())
     }
 
     fn refuse(&mut self, server: ServerId, refusal: Refusal) -> Action {

@@ -5,22 +5,21 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use log::{debug, error, warn};
-use proxy_wasm::hostcalls;
-use proxy_wasm::types::{Action, MapType};
+use mcp_upstream_auth::credential::Awaited;
+use mcp_upstream_auth::filter::{Challenge, Decided, Decision, Filter, Handling, Outcome, SentToken};
+use mcp_upstream_auth::held_request::HeldRequest;
+use mcp_upstream_auth::late_bodies::{LateBodies, PATIENCE};
+use mcp_upstream_auth::payload::Payload;
+use mcp_upstream_auth::refusal::{self, Reason};
+use mcp_upstream_auth::request::{Headers, Request};
+use mcp_upstream_auth::selection::ServerId;
+use mcp_upstream_auth::time::Time;
+use mcp_upstream_auth::token::{Refusal, Wait, Waiter};
 
-use super::headers::HeaderMap;
-use super::metrics::Metrics;
-use super::tokens::{Envoy, now};
-use crate::credential::Awaited;
-use crate::filter::{Challenge, Decided, Decision, Filter, Handling, Outcome, SentToken};
-use crate::held_request::HeldRequest;
-use crate::late_bodies::{LateBodies, PATIENCE};
-use crate::payload::Payload;
-use crate::refusal::{self, Reason};
-use crate::request::{Headers, Request};
-use crate::selection::ServerId;
-use crate::time::Time;
-use crate::token::{Refusal, Wait, Waiter};
+use crate::abi::{self, Action, MapType};
+use crate::envoy::{Envoy, now};
+use crate::headers::HeaderMap;
+use crate::metrics::Metrics;
 
 /// The shortest time after which Envoy ticks; nothing would be never.
 const TICK: u128 = 1;
@@ -55,11 +54,11 @@ impl Plugin {
         Envoy { plugin: self }
     }
 
-    /// Lets a request wait for its body to begin.
-    pub fn wait_for_body(&self, context: u32, server: ServerId) -> Rc<HeldRequest> {
+    /// Lets a request wait for its body, which must be complete `within` this time.
+    pub fn wait_for_body(&self, context: u32, server: ServerId, within: Duration) -> Rc<HeldRequest> {
         let held = Rc::<HeldRequest>::default();
         let now = now();
-        let deadline = self.bodies.wait(context, server, Rc::clone(&held), now);
+        let deadline = self.bodies.wait(context, server, Rc::clone(&held), within, now);
         // Whatever the next tick is for, it sets the one after it. One that should have been long ago was set by a clock
         // that was put forward since.
         if self.ticks_at.get() > deadline || self.ticks_at.get().after(PATIENCE) < now {
@@ -68,31 +67,36 @@ impl Plugin {
         held
     }
 
-    /// The body of a request has begun, or it is gone.
+    /// The body of a request has begun.
+    pub fn body_began(&self, context: u32) {
+        self.bodies.began(context);
+    }
+
+    /// The body of a request is complete, or the request is gone.
     pub fn forget_body(&self, context: u32) {
         self.bodies.forget(context);
     }
 
     /// Acts in the context of a request, which may be gone by now, and comes back from there.
     pub fn in_context(&self, context: u32, act: impl FnOnce()) {
-        if hostcalls::set_effective_context(context).is_ok() {
+        if abi::set_effective_context(context).is_ok() {
             act();
         }
-        if hostcalls::set_effective_context(self.root).is_err() {
+        if abi::set_effective_context(self.root).is_err() {
             error!("mcp-upstream-auth: Envoy has lost the filter's own context");
         }
     }
 
-    /// Refuses the requests whose bodies do not begin. The look at the tokens that follows sets the next tick.
+    /// Refuses the requests whose bodies are late. The look at the tokens that follows sets the next tick.
     pub fn refuse_late_bodies(&self) {
         let late = self.bodies.late(now());
         for body in &late {
             self.in_context(body.context, || {
-                body.held.decided.set(Some(self.refused(body.server, Reason::BodyTimeout.into())));
-                refuse(Reason::BodyTimeout.into());
+                body.held.decided.set(Some(self.refused(body.server, body.reason().into())));
+                refuse(body.reason().into());
             });
         }
-        if !late.is_empty() {
+        if late.iter().any(|body| body.reason() == Reason::BodyTimeout) {
             warn!(
                 "mcp-upstream-auth: a body to be signed did not come: its sender is slow, or \
                  allow_on_headers_stop_iteration is not set for this filter"
@@ -113,7 +117,7 @@ impl Plugin {
         self.ticks_at.set(due.max(now));
         let delay = (due < Time::NEVER).then(|| due.since(now).as_millis().clamp(TICK, u32::MAX.into()));
         let millis = delay.and_then(|millis| u64::try_from(millis).ok()).unwrap_or_default();
-        let _ = hostcalls::set_tick_period(Duration::from_millis(millis));
+        abi::set_tick_period(Duration::from_millis(millis));
     }
 
     /// Lets a request wait for its token.
@@ -127,7 +131,7 @@ impl Plugin {
 
     /// Ends a request's waiting. Its context is the effective one.
     pub fn settle(&self, waiter: &Waiter, outcome: Result<(), Refusal>) {
-        let mut headers = HeaderMap::new(MapType::HttpRequestHeaders);
+        let mut headers = HeaderMap::new(MapType::RequestHeaders);
         let (decided, refusal) = match outcome {
             Ok(()) => {
                 let decision = self.filter.inject(waiter.server, &mut request(&mut headers, waiter.payload));
@@ -144,7 +148,7 @@ impl Plugin {
         match refusal {
             Some(refusal) => drop(refuse(refusal)),
             None if waiter.held.is_in_mid_body.get() => {}
-            None => drop(hostcalls::resume_http_request()),
+            None => drop(abi::resume_request()),
         }
     }
 
@@ -202,7 +206,7 @@ pub fn request(headers: &mut HeaderMap, payload: Payload) -> Request<'_> {
 }
 
 fn read_attribute(path: &[&str]) -> Option<Vec<u8>> {
-    hostcalls::get_property(path.to_vec()).ok().flatten()
+    abi::property(path)
 }
 
 /// The only place that answers a request: answering one twice hangs it.
@@ -210,10 +214,8 @@ pub fn refuse(refusal: Refusal) -> Action {
     let Refusal { reason, retry_after } = refusal;
     debug!("mcp-upstream-auth: a request is refused: {}", reason.name());
     let headers = refusal::headers(retry_after);
-    let headers = headers.iter().map(|(name, value)| (*name, value.as_ref())).collect();
-    let body = reason.body();
-    let sent = hostcalls::send_http_response(reason.status().into(), headers, Some(body.as_bytes()));
-    if let Err(status) = sent {
+    let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+    if let Err(status) = abi::send_local_response(reason.status(), &headers, &reason.body()) {
         error!("mcp-upstream-auth: a refusal cannot be sent: {status:?}");
     }
     Action::Pause

@@ -48,9 +48,7 @@ pub fn token(event: Event, server: &str) -> Vec<(String, Kind)> {
         }
         Event::Expires(at) => vec![(name("token_expires_at_seconds", None), Kind::Set(at.as_secs()))],
         Event::Waits(change) => vec![(name("waiting_requests", None), Kind::Add(change))],
-        Event::Dropped => {
-            vec![(name("dropped_tokens", None), Kind::Count), (name("token_expires_at_seconds", None), Kind::Set(0))]
-        }
+        Event::Challenged => vec![(name("dropped_tokens", None), Kind::Count)],
     }
 }
 

@@ -134,8 +134,7 @@ impl Credential for Server {
         }
         let latest = self.latest.borrow();
         let (_, Lease { id, token }) = latest.as_ref().ok_or(Reason::Internal)?;
-        let held = token.held();
-        let Some(held) = held.as_ref() else {
+        let Some(held) = token.held() else {
             return Ok(Applied::Awaits(Awaited { id: *id, max_wait: self.fetching.max_wait }));
         };
         self.fetching.usage.apply(&held.as_sent, request)?;

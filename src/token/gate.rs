@@ -16,6 +16,10 @@ pub const WIDTH: usize = 8;
 /// wanted some day.
 pub const WIDTH_IF_WANTED: usize = 16;
 
+/// A fetch that takes longer hangs: those that requests wait for do not queue behind it. They are few nevertheless, as each
+/// token has one fetch at a time.
+const HANGS: Duration = Duration::from_millis(500);
+
 /// Nobody stays inside for longer.
 const LONGEST_STAY: Duration = Duration::from_secs(120);
 
@@ -33,15 +37,24 @@ struct Inside {
     /// Whoever it is, is taken for dead after this; milliseconds since 1970.
     #[prost(uint64, tag = "2")]
     until: u64,
+    /// When it entered; milliseconds since 1970.
+    #[prost(uint64, tag = "3")]
+    since: u64,
 }
 
 impl Gate {
     /// Lets `who` in for at most `timeout`, if there is room. `is_wanted`: whether a request waits.
     pub fn enter(&mut self, who: u64, is_wanted: bool, now: Time, timeout: Duration) -> bool {
         self.inside.retain(|inside| Time::from_millis(inside.until).is_pending(now, LONGEST_STAY));
-        let has_room = self.inside.len() < if is_wanted { WIDTH_IF_WANTED } else { WIDTH };
+        let hangs = |inside: &Inside| now.since(Time::from_millis(inside.since)) >= HANGS;
+        let has_room = if is_wanted {
+            self.inside.iter().filter(|inside| !hangs(inside)).count() < WIDTH_IF_WANTED
+        } else {
+            self.inside.len() < WIDTH
+        };
         if has_room {
-            self.inside.push(Inside { who, until: now.after(timeout.min(LONGEST_STAY)).as_millis() });
+            let until = now.after(timeout.min(LONGEST_STAY)).as_millis();
+            self.inside.push(Inside { who, until, since: now.as_millis() });
         }
         has_room
     }
@@ -85,6 +98,16 @@ mod tests {
         let entered = (0..100).filter(|who| gate.enter(*who, false, NOW, TIMEOUT)).count();
         let wanted = (100..200).filter(|who| gate.enter(*who, true, NOW, TIMEOUT)).count();
         assert_eq!((entered, entered + wanted), (WIDTH, WIDTH_IF_WANTED));
+    }
+
+    #[test]
+    fn wanted_fetches_do_not_queue_behind_those_that_hang() {
+        let mut gate = Gate::default();
+        assert_eq!((0..100).filter(|who| gate.enter(*who, true, NOW, TIMEOUT)).count(), WIDTH_IF_WANTED);
+        let now = NOW.after(super::HANGS);
+        assert!(!gate.enter(100, true, now.before(Duration::from_millis(1)), TIMEOUT));
+        assert_eq!((100..200).filter(|who| gate.enter(*who, true, now, TIMEOUT)).count(), WIDTH_IF_WANTED);
+        assert!(!gate.enter(200, false, now, TIMEOUT));
     }
 
     #[test]

@@ -49,6 +49,6 @@ pub enum Event {
     Expires(Time),
     /// So many more requests wait.
     Waits(i64),
-    /// The upstream refused a token, which was dropped.
-    Dropped,
+    /// The upstream challenged a token.
+    Challenged,
 }

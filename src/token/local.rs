@@ -24,7 +24,7 @@ pub struct Token {
     pub(super) server: Rc<str>,
     /// Where that server's `auth` is in the configuration.
     pub(super) path: Box<str>,
-    pub(super) held: RefCell<Option<Held>>,
+    held: RefCell<Option<Held>>,
     pub(super) waiters: RefCell<Vec<Waiter>>,
     /// When to look at its record again.
     pub(super) look: Cell<Time>,
@@ -51,9 +51,13 @@ pub(super) enum Loaded {
 pub struct Held {
     /// The token as those keep it who send it, see [`Issuer::as_sent`].
     pub as_sent: Secret,
-    /// The token's number; none if it was granted for a client's former secret.
+    /// The token's number; 0 if it was granted for a client's former secret.
     pub generation: u64,
     expires: Time,
+    /// Whether the upstream challenged it; known here only of a token for a former secret.
+    is_challenged: bool,
+    /// Whether it serves requests. It does not while they wait for a better one.
+    serves: bool,
 }
 
 impl Token {
@@ -77,9 +81,14 @@ impl Token {
         }
     }
 
-    /// The token, if it is in hand.
-    pub fn held(&self) -> Ref<'_, Option<Held>> {
-        self.held.borrow()
+    /// The token in hand, if it serves requests.
+    pub fn held(&self) -> Option<Ref<'_, Held>> {
+        Ref::filter_map(self.held.borrow(), |held| held.as_ref().filter(|held| held.serves)).ok()
+    }
+
+    /// Whether a token is in hand, be it the second best.
+    pub(super) fn has_any(&self) -> bool {
+        self.held.borrow().is_some()
     }
 
     /// The key of its record in shared data.
@@ -116,23 +125,41 @@ impl Token {
         }
     }
 
-    /// Takes the token in hand that `record` has, and drops the one that it has no more.
+    /// Takes the token in hand that `record` has for requests, and drops the one that it has no more.
     pub(super) fn hold(&self, record: &Record, now: Time) {
         let mut held = self.held.borrow_mut();
-        match record.token() {
-            Some(granted) if granted.is_good(now) => {
-                if held.as_ref().is_none_or(|held| held.generation != record.generation()) {
-                    *held = Some(self.held_as(granted, record.generation(), granted.expires()));
-                }
-            }
+        let Some(best) = record.best(now) else {
             // What a former secret was granted serves until this one has a token that is good.
-            _ => *held = held.take().filter(|held| held.generation == 0 && held.expires > now),
+            *held = held.take().filter(|held| held.generation == 0 && held.expires > now);
+            if let Some(held) = held.as_mut() {
+                held.serves = !held.is_challenged || record.replacement_is_late(now);
+            }
+            return;
+        };
+        match held.as_mut().filter(|held| held.generation == best.generation) {
+            Some(held) => held.serves = best.serves,
+            None => {
+                let new = self.held_as(best.granted, best.generation, best.granted.expires());
+                *held = Some(Held { serves: best.serves, ..new });
+            }
         }
     }
 
-    /// `granted` in hand, until it expires.
-    pub(super) fn held_as(&self, granted: &Granted, generation: u64, expires: Time) -> Held {
-        Held { as_sent: self.issuer.as_sent(granted.token()), generation, expires }
+    /// Takes a token in hand that was granted for the client's former secret.
+    pub(super) fn borrow(&self, granted: &Granted) {
+        *self.held.borrow_mut() = Some(self.held_as(granted, 0, granted.expires()));
+    }
+
+    /// The upstream challenged a token that was granted for the client's former secret: it is the second best from now on.
+    pub(super) fn challenge_borrowed(&self) {
+        if let Some(held) = self.held.borrow_mut().as_mut().filter(|held| held.generation == 0) {
+            (held.is_challenged, held.serves) = (true, false);
+        }
+    }
+
+    fn held_as(&self, granted: &Granted, generation: u64, expires: Time) -> Held {
+        let as_sent = self.issuer.as_sent(granted.token());
+        Held { as_sent, generation, expires, is_challenged: false, serves: true }
     }
 
     /// When something happens here without a change of the record.
@@ -144,6 +171,11 @@ impl Token {
 
     /// Lets the requests go on that wait for the token of `record`.
     pub(super) fn serve(&self, record: &Record, now: Time, host: &dyn Host) {
+        // A request gets the second best rather than nothing.
+        let is_over = self.waiters.borrow().iter().any(|waiter| waiter.deadline <= now);
+        if let Some(held) = self.held.borrow_mut().as_mut().filter(|_| is_over) {
+            held.serves = true;
+        }
         if self.held().is_some() {
             return self.settle(host, |_| Some(Ok(())));
         }

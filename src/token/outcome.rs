@@ -43,6 +43,8 @@ pub enum FailureKind {
     ClusterUnknown = 3,
     /// The cluster has this filter in its own `http_filters`.
     ClusterFiltered = 4,
+    /// Envoy has no healthy host there, and sent nothing.
+    NoHealthyHost = 5,
 }
 
 impl Failure {
@@ -61,6 +63,7 @@ impl FailureKind {
             Self::Refused => backoff(10_000, 60_000),
             Self::Unavailable | Self::Malformed => backoff(250, 30_000),
             Self::ClusterUnknown | Self::ClusterFiltered => backoff(250, 5_000),
+            Self::NoHealthyHost => backoff(250, 2_000),
         }
     }
 
@@ -68,7 +71,7 @@ impl FailureKind {
     pub fn reason(self) -> Reason {
         match self {
             Self::Refused => Reason::TokenRefused,
-            Self::Unavailable | Self::Malformed => Reason::TokenUnavailable,
+            Self::Unavailable | Self::Malformed | Self::NoHealthyHost => Reason::TokenUnavailable,
             Self::ClusterUnknown => Reason::TokenClusterUnknown,
             Self::ClusterFiltered => Reason::TokenClusterFiltered,
         }
@@ -78,7 +81,7 @@ impl FailureKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Refused => "refused",
-            Self::Unavailable => "unavailable",
+            Self::Unavailable | Self::NoHealthyHost => "unavailable",
             Self::Malformed => "malformed",
             Self::ClusterUnknown => "cluster_unknown",
             Self::ClusterFiltered => "cluster_filtered",

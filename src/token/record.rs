@@ -28,18 +28,28 @@ const SHORTEST_REFRESH: Duration = Duration::from_secs(1);
 /// Nobody holds a claim for longer: the limit of `requestTimeoutMs` and what is added to it.
 const LONGEST_CLAIM: Duration = Duration::from_secs(120);
 
-/// How long a token that was fetched because its predecessor was refused must have been good before
-/// the next refusal causes another fetch.
-const REFUSED_BY_UPSTREAM: Backoff = Backoff { first: Duration::from_secs(10), most: Duration::from_secs(60) };
+/// Minimum time between two fetches caused by challenges. It doubles, so an upstream that challenges every token costs
+/// about one fetch a minute.
+const CHALLENGE_BACKOFF: Backoff = Backoff { first: Duration::from_secs(10), most: Duration::from_secs(60) };
 
-/// Refusals that lie farther apart have nothing to do with each other.
-const REFUSALS_FORGOTTEN: Duration = Duration::from_secs(300);
+/// Challenges that lie farther apart have nothing to do with each other.
+const CHALLENGE_WINDOW: Duration = Duration::from_secs(300);
+
+/// An upstream may not take a token yet that was granted less than this ago: its clock is behind (`nbf`), or it does not
+/// know the key yet.
+const BRAND_NEW: Duration = Duration::from_secs(60);
+
+/// How long the former token serves in place of a brand-new one that was challenged.
+const SET_ASIDE: Duration = Duration::from_secs(10);
+
+/// How long requests wait for a replacement before the challenged token serves them.
+const REPLACEMENT_WAIT: Duration = Duration::from_secs(1);
 
 /// The state of one token; as a message, times are milliseconds since 1970.
 #[derive(Clone, PartialEq, Message)]
 #[prost(skip_debug)]
 pub struct Record {
-    /// The last one granted, unless its upstream refused it since.
+    /// The newest grant.
     #[prost(message, optional, tag = "1")]
     token: Option<Granted>,
     /// Counts the tokens granted.
@@ -52,10 +62,19 @@ pub struct Record {
     #[prost(message, optional, tag = "4")]
     failed: Option<Failed>,
     #[prost(message, optional, tag = "5")]
-    refused: Option<RefusedByUpstream>,
+    challenges: Option<Challenges>,
     /// The queues of those who want to hear of changes.
     #[prost(uint32, repeated, tag = "6")]
     watchers: Vec<u32>,
+    /// The grant before the newest, if that was not challenged.
+    #[prost(message, optional, tag = "7")]
+    former: Option<Granted>,
+    /// Whether the newest was challenged, so that another one must be fetched.
+    #[prost(bool, tag = "8")]
+    is_challenged: bool,
+    /// Until when the newest is set aside for the former; 0 if it never was.
+    #[prost(uint64, tag = "9")]
+    set_aside_until: u64,
 }
 
 /// A token and its times.
@@ -94,14 +113,25 @@ struct Failed {
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
-struct RefusedByUpstream {
+struct Challenges {
     #[prost(uint32, tag = "1")]
     count: u32,
     #[prost(uint64, tag = "2")]
     last: u64,
-    /// A refusal before this drops no token.
+    /// A challenge before this causes no fetch.
     #[prost(uint64, tag = "3")]
     quiet_until: u64,
+}
+
+/// The token that serves requests.
+#[derive(Clone, Copy)]
+pub struct Best<'a> {
+    /// The token.
+    pub granted: &'a Granted,
+    /// Its number.
+    pub generation: u64,
+    /// Whether it serves at once. A challenged token is the second best: requests wait a moment for another one.
+    pub serves: bool,
 }
 
 /// When a token is to be fetched.
@@ -124,19 +154,43 @@ pub enum Outlook {
     Failed(FailureKind, Time),
 }
 
-/// What becomes of a token that its upstream refused.
+/// The effect of a challenge to a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dropped {
-    /// It is dropped now.
-    Now,
-    /// It was replaced or dropped before.
-    Before,
-    /// It stays: the one before it was refused only just.
-    Kept,
+pub enum Challenged {
+    /// A fetch is due. The token is the second best until then.
+    Replace,
+    /// The token is brand-new. The former one serves for a while.
+    SetAside,
+    /// Nothing: it was replaced, challenged or set aside before.
+    Stale,
+    /// Nothing: a fetch was caused by a challenge only just.
+    Ignored,
 }
 
 impl Record {
-    /// The last token granted, whether it is still good or not.
+    /// The token that serves requests, if one is unexpired.
+    pub fn best(&self, now: Time) -> Option<Best<'_>> {
+        let newest = self.token.as_ref().filter(|token| token.is_good(now));
+        let former = self.former.as_ref().filter(|token| token.is_good(now));
+        match (newest, former) {
+            (Some(_), Some(former)) if self.is_set_aside(now) => Some(self.former(former)),
+            (Some(granted), _) => {
+                let serves = !self.is_challenged || self.replacement_is_late(now);
+                Some(Best { granted, generation: self.generation, serves })
+            }
+            (None, Some(former)) => Some(self.former(former)),
+            (None, None) => None,
+        }
+    }
+
+    /// When [`Record::best`] changes by itself, but for expiry.
+    pub fn next_change(&self, now: Time) -> Time {
+        let set_aside = Some(Time::from_millis(self.set_aside_until)).filter(|_| self.is_set_aside(now));
+        let late = self.claim.filter(|_| self.is_challenged).map(Claim::is_late_at).filter(|late| *late > now);
+        set_aside.into_iter().chain(late).min().unwrap_or(Time::NEVER)
+    }
+
+    /// The newest grant, whether it is still good or not.
     pub fn token(&self) -> Option<&Granted> {
         self.token.as_ref()
     }
@@ -160,7 +214,7 @@ impl Record {
             return Due::At(retry.1);
         }
         match &self.token {
-            Some(token) if token.is_good(now) && Time::from_millis(token.refresh) > now => {
+            Some(token) if !self.is_challenged && token.is_good(now) && Time::from_millis(token.refresh) > now => {
                 Due::At(Time::from_millis(token.refresh))
             }
             Some(token) if token.is_for_once() && !wanted => Due::OnDemand,
@@ -200,6 +254,8 @@ impl Record {
     /// it over.
     pub fn granted(&mut self, by: u64, grant: &Grant, now: Time, random: u64) -> bool {
         let Some(claim) = self.end_claim(by) else { return false };
+        self.former = self.token.take().filter(|token| !self.is_challenged && token.is_good(now));
+        (self.is_challenged, self.set_aside_until) = (false, 0);
         // Whoever issued it counts from an earlier time than that at which it arrives here.
         self.token = Some(Granted::new(grant, Time::from_millis(claim.since), now, random));
         self.generation = self.generation.wrapping_add(1);
@@ -222,23 +278,32 @@ impl Record {
         true
     }
 
-    /// The upstream refused the token number `generation`. It is dropped, and a fetch is due, unless a
-    /// newer one is there, or the one before it was refused only just: an upstream that refuses every
-    /// token would else cause a fetch by every request.
-    pub fn refused_by_upstream(&mut self, generation: u64, now: Time, random: u64) -> Dropped {
-        if generation != self.generation || self.token.is_none() {
-            return Dropped::Before;
+    /// The upstream challenged the token number `generation`. A brand-new token gives way to the former one, if there is
+    /// one. Else a fetch is due, unless a challenge caused one only just: an upstream that challenges every token would
+    /// cause a fetch by every request.
+    pub fn challenged(&mut self, generation: u64, now: Time, random: u64) -> Challenged {
+        let Some(newest) = &self.token else { return Challenged::Stale };
+        let is_of_former = self.is_set_aside(now) && generation == self.former_generation();
+        let is_of_newest = generation == self.generation && !self.is_challenged && !self.is_set_aside(now);
+        if !is_of_newest && !is_of_former {
+            return Challenged::Stale;
         }
-        let before = self.refused.unwrap_or_default();
-        if Time::from_millis(before.quiet_until).is_pending(now, REFUSED_BY_UPSTREAM.most) {
-            return Dropped::Kept;
+        let may_be_early = now.since(newest.at()) < BRAND_NEW && self.set_aside_until == 0;
+        if is_of_newest && may_be_early && self.former.as_ref().is_some_and(|former| former.is_good(now)) {
+            self.set_aside_until = now.after(SET_ASIDE).as_millis();
+            return Challenged::SetAside;
         }
-        let is_new = now.since(Time::from_millis(before.last)) > REFUSALS_FORGOTTEN;
-        let count = if is_new { 1 } else { before.count.saturating_add(1) };
-        let quiet_until = now.after(REFUSED_BY_UPSTREAM.delay(count, random)).as_millis();
-        self.refused = Some(RefusedByUpstream { count, last: now.as_millis(), quiet_until });
-        self.token = None;
-        Dropped::Now
+        let before = self.challenges.unwrap_or_default();
+        if Time::from_millis(before.quiet_until).is_pending(now, CHALLENGE_BACKOFF.most) {
+            return Challenged::Ignored;
+        }
+        let is_first = now.since(Time::from_millis(before.last)) > CHALLENGE_WINDOW;
+        let count = if is_first { 1 } else { before.count.saturating_add(1) };
+        let quiet_until = now.after(CHALLENGE_BACKOFF.delay(count, random)).as_millis();
+        self.challenges = Some(Challenges { count, last: now.as_millis(), quiet_until });
+        self.former = None;
+        self.is_challenged = true;
+        Challenged::Replace
     }
 
     /// Adds a queue; says whether it is new.
@@ -257,6 +322,26 @@ impl Record {
         self.watchers.len() < before
     }
 
+    /// The number of the grant before the newest.
+    fn former_generation(&self) -> u64 {
+        self.generation.wrapping_sub(1)
+    }
+
+    fn former<'a>(&self, granted: &'a Granted) -> Best<'a> {
+        Best { granted, generation: self.former_generation(), serves: true }
+    }
+
+    /// Whether the former token serves in place of the newest, as long as it is good.
+    fn is_set_aside(&self, now: Time) -> bool {
+        Time::from_millis(self.set_aside_until).is_pending(now, SET_ASIDE)
+            && self.former.as_ref().is_some_and(|former| former.is_good(now))
+    }
+
+    /// Whether requests have waited long enough for a replacement: a fetch has failed, or takes long.
+    pub fn replacement_is_late(&self, now: Time) -> bool {
+        self.failed.is_some() || self.claim.is_some_and(|claim| claim.is_late_at() <= now)
+    }
+
     fn is_refused(&self) -> bool {
         self.last_failure() == Some(FailureKind::Refused)
     }
@@ -273,6 +358,13 @@ impl Record {
         let failed = self.failed?;
         let retry = Time::from_millis(failed.retry);
         retry.is_pending(now, LONGEST_RETRY_AFTER).then(|| (failed.kind(), retry))
+    }
+}
+
+impl Claim {
+    /// When requests no longer wait for what it fetches, if they have a second best.
+    fn is_late_at(self) -> Time {
+        Time::from_millis(self.since).after(REPLACEMENT_WAIT)
     }
 }
 

@@ -15,7 +15,7 @@ use super::backoff::part_of;
 use super::gate::Gate;
 use super::host::{Event, Host};
 use super::local::{Loaded, Token};
-use super::record::{Dropped, Due, Record};
+use super::record::{Challenged, Due, Record};
 use super::shared::{create, read, update};
 use super::waiting::{Refusal, Waiter, hopeless};
 use crate::refusal::Reason;
@@ -24,6 +24,10 @@ use crate::time::Time;
 
 /// How soon to look again at a gate that is full.
 const GATE_IS_FULL: Duration = Duration::from_millis(50);
+
+/// The longest time between two looks at the clock while a token is in hand. No token is sent much longer beyond its
+/// expiry.
+const LONGEST_SLEEP: Duration = Duration::from_secs(15);
 
 /// How a request that needs a token goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,7 +113,7 @@ impl Tokens {
         }
         let now = host.now();
         token.hold(&read(host, &token.record()), now);
-        if token.held().is_none() {
+        if !token.has_any() {
             self.borrow_from_former_secret(token, now, host);
         }
         token.loaded.set(Loaded::Yes);
@@ -190,27 +194,29 @@ impl Tokens {
         }
     }
 
-    /// The upstream refused the token with this number. Says whether another one is there or on its way.
-    pub fn refused_by_upstream(&self, id: TokenId, generation: u64, host: &dyn Host) -> bool {
+    /// The upstream challenged the token with this number. Says whether another one is there or on its way.
+    pub fn challenged(&self, id: TokenId, generation: u64, host: &dyn Host) -> bool {
         let Some(token) = self.get(id) else { return false };
         let (now, random) = (host.now(), host.random());
-        let mut dropped = Dropped::Before;
+        let mut effect = Challenged::Stale;
         let (record, is_changed) = update(host, &token.record(), |record: &mut Record| {
-            dropped = record.refused_by_upstream(generation, now, random);
-            dropped == Dropped::Now
+            effect = record.challenged(generation, now, random);
+            matches!(effect, Challenged::Replace | Challenged::SetAside)
         });
         if generation == 0 {
-            token.held.borrow_mut().take_if(|held| held.generation == 0);
+            token.challenge_borrowed();
         }
         token.hold(&record, now);
         if is_changed {
-            debug!("mcp-upstream-auth: server {:?} refused its token, which is dropped", token.server);
-            host.report(&token.server, Event::Dropped);
+            let what =
+                if effect == Challenged::SetAside { "the former one serves again" } else { "it is fetched anew" };
+            debug!("mcp-upstream-auth: server {:?} challenged its token: {what}", token.server);
+            host.report(&token.server, Event::Challenged);
             self.tell_others(&token, &record, host);
         }
         token.look.set(Time::default());
         self.wake(host);
-        dropped != Dropped::Kept
+        effect != Challenged::Ignored
     }
 
     /// This configuration is done with: others take over what it was about to fetch.
@@ -262,8 +268,7 @@ impl Tokens {
     /// state. One that is in hand stays until it expires, as its upstream may yet refuse it.
     fn give_up_unused(&self, host: &dyn Host) {
         let is_fetched = |id: &TokenId| self.fetches.borrow().iter().any(|(_, fetch)| fetch.token == *id);
-        let unused =
-            |(id, token): &mut (TokenId, Rc<Token>)| !token.is_used() && token.held().is_none() && !is_fetched(id);
+        let unused = |(id, token): &mut (TokenId, Rc<Token>)| !token.is_used() && !token.has_any() && !is_fetched(id);
         let unused: Vec<_> = self.list.borrow_mut().extract_if(.., unused).collect();
         for (_, token) in unused {
             self.ids.borrow_mut().remove(token.key.as_str());
@@ -312,7 +317,7 @@ impl Tokens {
             Due::At(time) => time,
             Due::OnDemand => Time::NEVER,
         };
-        token.look.set(next.min(token.next_event()));
+        token.look.set(next.min(token.next_event()).min(record.next_change(now)));
     }
 
     /// A client whose secret was replaced goes on with the token that the former one was granted.
@@ -320,7 +325,7 @@ impl Tokens {
         let Some((former, _)) = host.read(&token.last_granted()) else { return };
         let record: Record = read(host, &String::from_utf8_lossy(&former));
         if let Some(granted) = record.token().filter(|granted| granted.is_good(now)) {
-            *token.held.borrow_mut() = Some(token.held_as(granted, 0, granted.expires()));
+            token.borrow(granted);
         }
     }
 }
@@ -336,12 +341,14 @@ fn find(list: &[(TokenId, Rc<Token>)], id: TokenId) -> Option<Rc<Token>> {
     list.get(place).map(|(_, token)| Rc::clone(token))
 }
 
-/// When to run next, unless something happens before.
+/// When to run next, unless something happens before. After a suspend, the clock has gone on and Envoy's timers have not:
+/// while a token is in hand, the next run is never farther away than [`LONGEST_SLEEP`].
 fn next_run(list: &[(TokenId, Rc<Token>)], host: &dyn Host) -> Option<Duration> {
+    let longest = list.iter().any(|(_, token)| token.has_any()).then_some(LONGEST_SLEEP);
     let loaded = list.iter().map(|(_, token)| token).filter(|token| token.loaded.get() == Loaded::Yes);
     let (at_gate, others): (Vec<_>, Vec<_>) = loaded.partition(|token| token.is_at_gate.get());
     let next = others.iter().map(|token| token.look.get()).min().filter(|next| *next < Time::NEVER);
     let next = next.map(|next| next.since(host.now()));
     let poll = (!at_gate.is_empty()).then(|| GATE_IS_FULL + part_of(GATE_IS_FULL, host.random()));
-    next.into_iter().chain(poll).min()
+    next.into_iter().chain(poll).chain(longest).min()
 }

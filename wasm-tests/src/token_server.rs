@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::channel::Channel;
@@ -56,6 +56,8 @@ pub enum Behaviour {
     Answers(StatusCode, Vec<(&'static str, String)>, Bytes),
     /// Less of a body than it announced.
     Truncates,
+    /// Nothing, ever.
+    Hangs,
 }
 
 impl Asked {
@@ -151,7 +153,13 @@ pub struct Issued(Arc<Desk>);
 impl Issued {
     /// Whether `token` is one of them.
     pub fn has(&self, token: &str) -> bool {
-        self.0.state().asked.iter().any(|asked| asked.token.as_deref() == Some(token))
+        self.age(token).is_some()
+    }
+
+    /// How long ago `token` was asked for, if it is one of them.
+    pub fn age(&self, token: &str) -> Option<Duration> {
+        let state = self.0.state();
+        state.asked.iter().find(|asked| asked.token.as_deref() == Some(token)).map(|asked| asked.at.elapsed())
     }
 }
 
@@ -238,11 +246,14 @@ impl Service for Desk {
         };
         let index = self.arrived(head, &body);
         let _ = self.is_held.subscribe().wait_for(|is_held| !is_held).await;
+        if matches!(self.state().behaviour_for(index), Behaviour::Hangs) {
+            std::future::pending::<()>().await;
+        }
         let mut state = self.state();
         state.at_once -= 1;
         let (status, body) = match state.behaviour_for(index) {
             Behaviour::Answers(status, headers, body) => return with_headers(answer(status, body), headers),
-            Behaviour::Truncates => return truncated(),
+            Behaviour::Truncates | Behaviour::Hangs => return truncated(),
             Behaviour::Says(status, body) => (status, body),
             Behaviour::Grants(expires_in) => {
                 let mut body = json!({"access_token": "{token}", "token_type": "Bearer", "expires_in": expires_in});

@@ -6,6 +6,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -22,6 +23,7 @@ use tokio::time::timeout;
 use crate::arrival::{Arrival, read_body};
 use crate::client::PATIENCE;
 use crate::serve::{Answer, Listening, Service, serve};
+use crate::token_server::Issued;
 
 /// The header by which a test finds its own requests again.
 pub const ID: &str = "x-test-id";
@@ -150,6 +152,8 @@ pub enum Refused {
     Nobody,
     /// Whoever brings one of these `Authorization`s.
     These(Vec<String>),
+    /// A bearer of one of these tokens that was asked for less than this ago: the clock is behind.
+    Younger(Issued, Duration),
     /// Everybody.
     All,
 }
@@ -196,6 +200,10 @@ impl Recorder {
         match &*self.refused.lock().unwrap_or_else(PoisonError::into_inner) {
             Refused::Nobody => false,
             Refused::These(values) => head.header("authorization").iter().any(|value| values.contains(value)),
+            Refused::Younger(issued, age) => {
+                let bearer = |value: &String| issued.age(value.strip_prefix("Bearer ")?);
+                head.header("authorization").iter().filter_map(bearer).any(|own| own < *age)
+            }
             Refused::All => true,
         }
     }

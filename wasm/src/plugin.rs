@@ -177,8 +177,7 @@ impl Plugin {
 
     /// Deals with an upstream's word against the credential.
     pub fn answer(&self, challenge: Challenge, decided: Decided, headers: &mut HeaderMap) -> Action {
-        let refused =
-            |token: SentToken| self.filter.tokens().refused_by_upstream(token.id, token.generation, &self.envoy());
+        let refused = |token: SentToken| self.filter.tokens().challenged(token.id, token.generation, &self.envoy());
         let has_another = challenge.token.is_some_and(refused);
         let reason = match challenge.handling {
             Handling::Relay => return Action::Continue,

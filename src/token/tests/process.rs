@@ -11,12 +11,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::time::Duration;
 
+use prost::Message;
+
 use self::host::{FakeHost, client, only_server};
 use super::stepwise::Stepwise;
 use super::token_server::{Asked, Random, Script, What};
 use crate::payload::Payload;
 use crate::refusal::Reason;
 use crate::time::Time;
+use crate::token::record::Record;
 use crate::token::{
     FailureKind, Host, Issuer, LARGEST_BODY, Lease, Refusal, Reply, Token, TokenId, Tokens, Wait, Waiter,
 };
@@ -166,7 +169,7 @@ impl Process {
         let vm = self.vm(vm);
         let list = vm.list.borrow();
         let held = list[token].token.held();
-        held.as_ref().map(|held| (held.as_sent.expose().strip_prefix("Bearer ").unwrap().to_owned(), held.generation))
+        held.map(|held| (held.as_sent.expose().strip_prefix("Bearer ").unwrap().to_owned(), held.generation))
     }
 
     /// The VMs that are at work, by their numbers.
@@ -202,7 +205,7 @@ impl Process {
     pub fn upstream_refuses(&self, vm: usize, token: usize, generation: u64) -> bool {
         let mut is_another_there = false;
         self.at_work(vm, |vm, host| {
-            is_another_there = vm.tokens.refused_by_upstream(vm.list.borrow()[token].id, generation, host)
+            is_another_there = vm.tokens.challenged(vm.list.borrow()[token].id, generation, host)
         });
         is_another_there
     }
@@ -358,7 +361,11 @@ impl Process {
                 assert!(here.held().is_some(), "ready, and has no token");
                 self.state.borrow_mut().end(context, Outcome::AtOnce);
             }
-            Wait::Refused(refusal) => self.state.borrow_mut().end(context, Outcome::Refused(refusal)),
+            Wait::Refused(refusal) => {
+                let mut state = self.state.borrow_mut();
+                state.assert_nothing_serves(&here);
+                state.end(context, Outcome::Refused(refusal));
+            }
         }
     }
 
@@ -375,8 +382,7 @@ impl Process {
             let vm = self.vm(vm);
             // With many tokens this would be most of the work; a few are enough then.
             for lease in vm.list.borrow().iter().take(8) {
-                let held = lease.token.held();
-                let Some(held) = held.as_ref() else { continue };
+                let Some(held) = lease.token.held() else { continue };
                 let token = held.as_sent.expose().strip_prefix("Bearer ").unwrap();
                 assert!(state.now <= state.issued[token].after(LATE * 2), "a token is in hand after it expired");
             }
@@ -388,6 +394,13 @@ impl State {
     fn schedule(&mut self, after: Duration, vm: usize, happening: Happening) {
         let key = (self.now.after(after), self.random.next());
         self.events.insert(key, (vm, happening));
+    }
+
+    /// No request is rejected while the process has a token that is good.
+    fn assert_nothing_serves(&self, token: &Token) {
+        let record = self.data.get(&token.record()).map(|(bytes, _)| Record::decode(bytes.as_slice()).unwrap());
+        let is_good = record.is_some_and(|record| record.best(self.now).is_some());
+        assert!(!is_good || self.set_back > Duration::ZERO, "a request is rejected in spite of a token");
     }
 
     fn note(&mut self, vm: usize, outcome: Outcome) {

@@ -7,7 +7,7 @@ use prost::Message;
 use super::token_server::Random;
 use crate::secret::Secret;
 use crate::time::Time;
-use crate::token::record::{Dropped, Due, Outlook, Record};
+use crate::token::record::{Challenged, Due, Outlook, Record};
 use crate::token::{Failure, FailureKind, Grant};
 
 const NOW: Time = Time::NOON;
@@ -246,29 +246,109 @@ fn a_clock_that_is_set_back_ends_claims_and_backoffs_that_it_would_prolong() {
     fail(&mut failed, FailureKind::Refused, None, NOW, 0);
     assert_eq!((failed.due(before, true), failed.outlook(before)), (Due::Now, Outlook::Hopeful));
     let mut refused = granted(DAY, NOW, 0);
-    assert_eq!(refused.refused_by_upstream(1, NOW, 0), Dropped::Now);
+    assert_eq!(refused.challenged(1, NOW, 0), Challenged::Replace);
     refused.claim(ME, before, TIMEOUT);
     refused.granted(ME, &grant(DAY), before, 0);
-    assert_eq!(refused.refused_by_upstream(2, before, 0), Dropped::Now);
+    assert_eq!(refused.challenged(2, before, 0), Challenged::Replace);
+}
+
+/// The number of the token that serves, and whether it does so at once.
+fn best(record: &Record, now: Time) -> Option<(u64, bool)> {
+    record.best(now).map(|best| (best.generation, best.serves))
+}
+
+/// Lets a fetch bring another token at `now`.
+fn renew(record: &mut Record, now: Time) {
+    record.claim(ME, now, TIMEOUT);
+    assert!(record.granted(ME, &grant(DAY), now, 0));
 }
 
 #[test]
-fn a_refusal_drops_the_token_that_it_is_about_and_no_other() {
+fn a_challenge_is_about_one_token_and_no_other() {
     let mut record = granted(DAY, NOW, 0);
     for other in [0, 2, u64::MAX] {
-        assert_eq!(record.refused_by_upstream(other, NOW, 0), Dropped::Before);
-        assert!(record.token().is_some());
+        assert_eq!(record.challenged(other, NOW, 0), Challenged::Stale);
+        assert_eq!(best(&record, NOW), Some((1, true)));
     }
-    assert_eq!(record.refused_by_upstream(1, NOW, 0), Dropped::Now);
-    assert!(record.token().is_none());
-    assert_eq!(record.due(NOW, false), Due::Now);
-    assert_eq!(record.refused_by_upstream(1, NOW, 0), Dropped::Before);
+    assert_eq!(record.challenged(1, NOW, 0), Challenged::Replace);
+    assert_eq!((record.due(NOW, false), best(&record, NOW)), (Due::Now, Some((1, false))));
+    assert_eq!(record.challenged(1, NOW, 0), Challenged::Stale);
+    renew(&mut record, NOW);
+    assert_eq!(best(&record, NOW), Some((2, true)));
+    assert_eq!(record.challenged(1, NOW, 0), Challenged::Stale, "a late answer to the former");
+    assert_eq!(record.challenged(2, NOW, 0), Challenged::Ignored, "it is hardly there");
+    assert_eq!(best(&record, NOW), Some((2, true)));
+}
+
+#[test]
+fn a_challenged_token_serves_once_its_replacement_is_late() {
+    let mut record = granted(DAY, NOW, 0);
+    record.challenged(1, NOW, 0);
     record.claim(ME, NOW, TIMEOUT);
-    record.granted(ME, &grant(DAY), NOW, 0);
-    assert_eq!(record.generation(), 2);
-    assert_eq!(record.refused_by_upstream(1, NOW, 0), Dropped::Before, "a late answer to the former");
-    assert_eq!(record.refused_by_upstream(2, NOW, 0), Dropped::Kept, "it is hardly there");
-    assert!(record.token().is_some());
+    let late = NOW.after(seconds(1));
+    assert_eq!((best(&record, NOW), record.next_change(NOW)), (Some((1, false)), late));
+    assert_eq!((best(&record, late), record.next_change(late)), (Some((1, true)), Time::NEVER));
+    for kind in [FailureKind::Refused, FailureKind::Unavailable, FailureKind::Malformed] {
+        let mut record = granted(seconds(600), NOW, 0);
+        record.challenged(1, NOW, 0);
+        fail(&mut record, kind, None, NOW, 0);
+        // It goes on serving while further attempts are made.
+        let mut now = NOW;
+        while now < NOW.after(seconds(599)) {
+            assert_eq!(best(&record, now), Some((1, true)), "{kind:?}");
+            if record.due(now, false) == Due::Now {
+                record.claim(ME, now, TIMEOUT);
+                assert_eq!(best(&record, now), Some((1, true)), "{kind:?}");
+                record.failed(ME, &Failure::new(kind, ""), now, 0);
+            }
+            now = now.after(seconds(1));
+        }
+        assert_eq!(best(&record, NOW.after(seconds(600))), None, "{kind:?}");
+    }
+}
+
+#[test]
+fn a_brand_new_token_that_is_challenged_gives_way_to_the_former() {
+    let mut record = granted(seconds(3600), NOW, 0);
+    let now = NOW.after(seconds(3300));
+    renew(&mut record, now);
+    assert_eq!(record.challenged(2, now, 0), Challenged::SetAside);
+    let Due::At(refresh) = record.due(now, true) else { panic!("a fetch is due") };
+    assert!(refresh > now.after(seconds(60)));
+    let returns = now.after(seconds(10));
+    assert_eq!((best(&record, now), record.next_change(now)), (Some((1, true)), returns));
+    assert_eq!(record.challenged(2, now, 0), Challenged::Stale, "another request that carried it");
+    assert_eq!((best(&record, returns), record.next_change(returns)), (Some((2, true)), Time::NEVER));
+    assert_eq!(record.challenged(1, returns, 0), Challenged::Stale, "the former does not serve any more");
+    assert_eq!(record.challenged(2, returns, 0), Challenged::Replace, "it is set aside once");
+    assert_eq!((record.due(returns, false), best(&record, returns)), (Due::Now, Some((2, false))));
+}
+
+#[test]
+fn if_the_former_is_challenged_too_a_fetch_is_due() {
+    let mut record = granted(DAY, NOW, 0);
+    renew(&mut record, NOW);
+    assert_eq!(record.challenged(2, NOW, 0), Challenged::SetAside);
+    assert_eq!(record.challenged(1, NOW, 0), Challenged::Replace);
+    assert_eq!((record.due(NOW, false), best(&record, NOW)), (Due::Now, Some((2, false))));
+    renew(&mut record, NOW);
+    assert_eq!(best(&record, NOW), Some((3, true)));
+    assert_eq!(record.challenged(3, NOW, 0), Challenged::Ignored, "no former is left that could serve");
+}
+
+#[test]
+fn a_former_token_serves_no_longer_than_it_is_good() {
+    let mut record = granted(seconds(100), NOW, 0);
+    let now = NOW.after(seconds(95));
+    renew(&mut record, now);
+    assert_eq!(record.challenged(2, now, 0), Challenged::SetAside);
+    let expired = NOW.after(seconds(100));
+    assert_eq!(best(&record, expired.before(Duration::from_millis(1))), Some((1, true)));
+    assert_eq!(best(&record, expired), Some((2, true)));
+    // One that has served for a minute is not brand-new.
+    let mut record = granted(DAY, NOW, 0);
+    renew(&mut record, NOW);
+    assert_eq!(record.challenged(2, NOW.after(seconds(60)), 0), Challenged::Replace);
 }
 
 #[test]
@@ -278,7 +358,7 @@ fn an_upstream_that_refuses_all_the_time_has_few_tokens_dropped() {
         let mut drops = Vec::new();
         for moment in 0..60_000 {
             let now = NOW.after(Duration::from_millis(moment * 10));
-            if record.refused_by_upstream(record.generation(), now, random.next()) == Dropped::Now {
+            if record.challenged(record.generation(), now, random.next()) == Challenged::Replace {
                 drops.push(now.since(NOW));
                 record.claim(ME, now, TIMEOUT);
                 record.granted(ME, &grant(DAY), now, 0);
@@ -299,12 +379,12 @@ fn refusals_far_apart_do_not_add_up() {
     let mut record = granted(DAY, NOW, 0);
     let mut now = NOW;
     for round in 0..20 {
-        assert_eq!(record.refused_by_upstream(record.generation(), now, u64::MAX), Dropped::Now, "{round}");
+        assert_eq!(record.challenged(record.generation(), now, u64::MAX), Challenged::Replace, "{round}");
         record.claim(ME, now, TIMEOUT);
         record.granted(ME, &grant(DAY), now, 0);
         now = now.after(seconds(11));
         // The longest first delay is ten seconds, and the pause makes this a first one.
-        assert_eq!(record.refused_by_upstream(record.generation(), now, 0), Dropped::Now, "{round}");
+        assert_eq!(record.challenged(record.generation(), now, 0), Challenged::Replace, "{round}");
         record.claim(ME, now, TIMEOUT);
         record.granted(ME, &grant(DAY), now, 0);
         now = now.after(seconds(301));
@@ -324,7 +404,7 @@ fn a_watcher_is_there_once_until_it_leaves() {
 fn a_record_is_the_same_after_it_was_in_shared_data() {
     let mut record = granted(DAY, NOW, 5);
     record.watch(9);
-    record.refused_by_upstream(1, NOW, 5);
+    record.challenged(1, NOW, 5);
     fail(&mut record, FailureKind::Malformed, Some(seconds(9)), NOW, 5);
     record.claim(u64::MAX, NOW, TIMEOUT);
     assert!(Record::decode(record.encode_to_vec().as_slice()).unwrap() == record);

@@ -1,9 +1,12 @@
 //! The upstream refuses tokens.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
-use super::process::{LATE, Process};
-use super::token_server::{What, grants};
+use super::process::{LATE, Outcome, Process};
+use super::token_server::{Asked, Random, What, grants};
+use crate::time::Time;
 
 const VMS: usize = 5;
 
@@ -95,4 +98,64 @@ fn a_refusal_now_and_then_is_followed_by_a_fetch_each_time() {
         process.pass(Duration::from_secs(600));
         assert_eq!(process.state.borrow().dropped, time);
     }
+}
+
+#[test]
+fn a_challenge_while_the_token_server_is_down_costs_no_request() {
+    for seed in 0..50 {
+        let is_down = Rc::new(Cell::new(false));
+        let down = Rc::clone(&is_down);
+        let script = move |_: &Asked, random: &mut Random| {
+            let what = if down.get() { What::Status(503, None) } else { What::Token(3600.0) };
+            what.after(random.up_to(300))
+        };
+        let process = Process::new(seed, Box::new(script));
+        let first = process.load(VMS, 1, "secret");
+        process.pass(Duration::from_secs(1));
+        is_down.set(true);
+        let (challenged, generation) = process.held(first, 0).unwrap();
+        process.upstream_refuses(first, 0, generation);
+        for request in 0..2000 {
+            process.request_in(request * 300, first + request as usize % VMS, 0);
+        }
+        process.pass(Duration::from_secs(600));
+        let fetches = process.state.borrow().asked.len();
+        assert!(fetches <= 50, "seed {seed}: {fetches} token requests in ten minutes");
+        {
+            let state = process.state.borrow();
+            let rejected = state.outcomes.iter().filter(|(.., outcome)| matches!(outcome, Outcome::Refused(_)));
+            assert_eq!(rejected.count(), 0, "seed {seed}");
+        }
+        assert_eq!(process.held(first, 0), Some((challenged, generation)), "seed {seed}");
+        is_down.set(false);
+        process.pass(Duration::from_secs(60));
+        let (_, number) = process.held(first, 0).unwrap();
+        assert_eq!(number, generation + 1, "seed {seed}: the token server is well again");
+    }
+}
+
+#[test]
+fn a_hanging_token_server_lets_requests_wait_for_a_second_and_no_longer() {
+    let process = Process::new(
+        1,
+        Box::new(|asked, _| match asked.at {
+            at if at < Time::NOON.after(Duration::from_secs(1)) => What::Token(3600.0).after(10),
+            _ => What::Silence.after(0),
+        }),
+    );
+    let first = process.load(VMS, 1, "secret");
+    process.pass(Duration::from_secs(2));
+    let (_, generation) = process.held(first, 0).unwrap();
+    process.upstream_refuses(first, 0, generation);
+    process.request_in(10, first, 0);
+    process.pass(Duration::from_millis(900));
+    assert!(process.state.borrow().outcomes.is_empty(), "it does not wait");
+    process.pass(Duration::from_millis(200));
+    assert!(matches!(process.state.borrow().outcomes[..], [(.., Outcome::AfterWaiting)]));
+    for request in 0..100 {
+        process.request_in(request * 100, first + request as usize % VMS, 0);
+    }
+    process.pass(Duration::from_secs(11));
+    let state = process.state.borrow();
+    assert!(state.outcomes[1..].iter().all(|(.., outcome)| *outcome == Outcome::AtOnce));
 }

@@ -103,15 +103,16 @@ impl Host for FakeHost<'_> {
 
     fn settle(&self, waiter: &Waiter, outcome: Result<(), Refusal>) {
         let mut state = self.process.state.borrow_mut();
-        if outcome.is_ok() {
-            let token = &state.waiting[&waiter.context].token;
-            assert!(token.held().is_some(), "a request goes on without a token");
+        let token = &state.waiting[&waiter.context].token;
+        match outcome {
+            Ok(()) => assert!(token.held().is_some(), "a request goes on without a token"),
+            Err(_) => state.assert_nothing_serves(token),
         }
         state.end(waiter.context, outcome.map_or_else(Outcome::Refused, |()| Outcome::AfterWaiting));
     }
 
     fn report(&self, _: &str, event: Event) {
-        self.process.state.borrow_mut().dropped += usize::from(event == Event::Dropped);
+        self.process.state.borrow_mut().dropped += usize::from(event == Event::Challenged);
     }
 }
 

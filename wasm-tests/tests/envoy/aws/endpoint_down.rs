@@ -136,3 +136,26 @@ fn a_cluster_that_envoy_does_not_know_is_said_to_be_unknown() {
         }
     });
 }
+
+#[test]
+fn one_challenge_costs_one_request_while_the_endpoint_is_down() {
+    run(async {
+        let servers = each_kind(&json!({}));
+        let world = World::start(Place::Listener, &servers, |_| {}).await;
+        for kind in KINDS {
+            world.until(kind, 200).await;
+            world.endpoint(kind).behave(Behaviour::Says(StatusCode::SERVICE_UNAVAILABLE, String::new()));
+            let challenged = world.granted(kind);
+            world.expired.lock().unwrap().extend(challenged.clone());
+            assert_eq!(world.request(kind).await.0.status, 502, "{kind}");
+            world.expired.lock().unwrap().clear();
+            for number in 0..50 {
+                let (reply, _) = world.request(kind).await;
+                assert_eq!(reply.status, 200, "{kind} {number}: {:?}", reply.json());
+            }
+            assert_eq!(world.granted(kind), challenged, "{kind}");
+            world.endpoint(kind).behave(Behaviour::Grants(Duration::from_secs(3600)));
+            world.metric_reaches("token_fetches.outcome.granted", kind, 2).await;
+        }
+    });
+}

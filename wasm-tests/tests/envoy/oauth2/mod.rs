@@ -8,7 +8,10 @@ mod mutual_tls;
 mod real_server;
 mod refresh;
 mod replaced;
+mod second_best;
 mod secrecy;
+mod starved;
+mod suspended;
 mod upstream_refuses;
 mod worker_dies;
 

@@ -46,8 +46,11 @@ pub fn answer_of_sts(reply: &Reply<'_>, now: Time) -> Result<Answer, Failure> {
     let body = Secret::new(String::from_utf8_lossy(reply.body).into_owned());
     let body = body.expose();
     if !reply.is_success() {
-        let code = printable(element(body, "Code").unwrap_or_default());
+        let code = element(body, "Code");
+        let is_denial = code.is_some() || matches!(reply.status, 400 | 401);
+        let code = printable(code.unwrap_or_default());
         let kind = match code.as_str() {
+            _ if !is_denial => FailureKind::Unavailable,
             // The identity provider did not answer AWS, or AWS is asked too often.
             "IDPCommunicationError" | "Throttling" | "ThrottlingException" | "RequestLimitExceeded" => {
                 FailureKind::Unavailable

@@ -8,7 +8,8 @@ pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Puts the environment's values into every string of `json`, at any depth.
 ///
-/// A value is taken as it is: what looks like a reference in it is not looked up again.
+/// Line breaks at the end of a value are left out: they come from files. What looks like a reference in a value is not looked
+/// up again.
 pub fn expand(json: &mut Json, environment: Environment<'_>, mut checks: Checks<'_>) {
     match json {
         Json::String(text) => {
@@ -67,6 +68,7 @@ fn is_variable_name(name: &str) -> bool {
 
 fn value_of(name: &str, environment: Environment<'_>) -> Result<String, Rule> {
     environment(name)
+        .map(|value| value.trim_end_matches(['\r', '\n']).to_owned())
         .filter(|value| !value.is_empty())
         .ok_or_else(|| Rule::Owned(format!("environment variable {name} is not set in the VM, empty, or not UTF-8")))
 }
@@ -80,6 +82,8 @@ mod tests {
             "A" => Some("alpha".to_owned()),
             "B_2" => Some("${A}".to_owned()),
             "EMPTY" => Some(String::new()),
+            "LINES" => Some("a\nb \r\n\n".to_owned()),
+            "ONLY_LINES" => Some("\r\n".to_owned()),
             _ => None,
         }
     }
@@ -96,6 +100,7 @@ mod tests {
             ("$${${A}}", "${alpha}"),
             ("${B_2}", "${A}"),
             ("é${A}ü", "éalphaü"),
+            ("<${LINES}>\n", "<a\nb >\n"),
         ] {
             assert_eq!(expand_text(text, &environment).as_deref(), Ok(expected), "{text}");
         }
@@ -107,7 +112,7 @@ mod tests {
             let rule = expand_text(text, &environment).unwrap_err();
             assert!(rule.starts_with("has `${` without"), "{text}: {rule}");
         }
-        for (text, name) in [("${MISSING}", "MISSING"), ("x${EMPTY}", "EMPTY")] {
+        for (text, name) in [("${MISSING}", "MISSING"), ("x${EMPTY}", "EMPTY"), ("${ONLY_LINES}", "ONLY_LINES")] {
             let rule = expand_text(text, &environment).unwrap_err();
             assert_eq!(rule, format!("environment variable {name} is not set in the VM, empty, or not UTF-8"));
         }

@@ -13,7 +13,8 @@ const PRIVATE_KEY: &str = "-----BEGIN PRIVATE KEY-----\\\\nMBMGByqGSM49AgEGCCqGS
 fn environment(name: &str) -> Option<String> {
     match name {
         "TOKEN" => Some(SECRET.to_owned()),
-        "LINE" => Some(format!("{SECRET}\n")),
+        "LINE" => Some(format!("{SECRET}\nx")),
+        "FILE" => Some(format!("{SECRET}\r\n\n")),
         "EMPTY" => Some(String::new()),
         _ => None,
     }

@@ -38,7 +38,7 @@ impl TokenUse for SignedRequests {
     fn refused_by(&self, status: &[u8], response: &dyn Headers) -> Option<Refused> {
         let error = if status == b"403" { response.get("x-amzn-errortype") } else { None };
         let Some(error) = error else { return challenge(status, response) };
-        match error.split(|byte| *byte == b':').next().unwrap_or_default() {
+        match error_name(&error) {
             b"ExpiredTokenException"
             | b"ExpiredToken"
             | b"InvalidClientTokenId"
@@ -54,6 +54,13 @@ impl TokenUse for SignedRequests {
             _ => Some(Refused::Forbidden),
         }
     }
+}
+
+/// The name of an error in `x-amzn-errortype`, without its namespace before a `#` and the URL behind a `:`, which services may
+/// add (restJson1 protocol of Smithy, "Operation error serialization").
+fn error_name(error: &[u8]) -> &[u8] {
+    let name = error.split(|byte| *byte == b':').next().unwrap_or_default();
+    name.rsplit(|byte| *byte == b'#').next().unwrap_or_default()
 }
 
 /// Where keys are that are not fetched.

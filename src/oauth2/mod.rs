@@ -4,6 +4,7 @@
 mod assertion;
 mod client_auth;
 mod private_key;
+mod redaction;
 mod response;
 
 use std::time::Duration;

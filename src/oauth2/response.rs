@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use self::Surrogate::{High, Low};
+use super::redaction::shows;
 use crate::config::json::Json;
 use crate::credential::bearer::is_token;
 use crate::secret::Secret;
@@ -10,6 +12,9 @@ use crate::token::{Failure, FailureKind, Grant, LIFETIME_IF_NOT_SAID, Reply};
 
 /// The longest description that is logged, in characters.
 const LONGEST_DESCRIPTION: usize = 200;
+
+/// So much of a description is read at the most, in characters.
+const LONGEST_READ: usize = 1000;
 
 /// The longest word of a description that is logged. What is longer may be a part of what was sent.
 const LONGEST_WORD: usize = 32;
@@ -22,15 +27,87 @@ pub fn read(reply: &Reply<'_>, now: Time, secrets: &[Secret]) -> Result<Grant, F
     reply.check(now)?;
     let fail = |kind, detail: String| Err(reply.failure(kind, detail, now));
     let (status, is_success) = (reply.status, reply.is_success());
-    let Some(body) = Json::parse(reply.body).ok().filter(|body| matches!(body, Json::Object(_))) else {
-        let kind = if is_success { FailureKind::Malformed } else { FailureKind::Refused };
-        return fail(kind, format!("it answers {status} and no JSON object"));
+    let object = Json::parse(&lenient(reply.body)).ok().filter(|body| matches!(body, Json::Object(_)));
+    let body = match object {
+        Some(body) => body,
+        None if is_success => {
+            return fail(FailureKind::Malformed, format!("it answers {status} without a JSON object"));
+        }
+        None if is_of_oauth(status) => {
+            return fail(FailureKind::Refused, format!("it answers {status} without a JSON object"));
+        }
+        None => return fail(FailureKind::Unavailable, not_of_oauth(status)),
     };
-    if !is_success || body.get("error").is_some_and(|error| !matches!(error, Json::Null)) {
+    if !is_success && !is_of_oauth(status) && !has_code(&body) {
+        return fail(FailureKind::Unavailable, not_of_oauth(status));
+    }
+    if !is_success || has_error(&body) {
         let (kind, error) = error(&body, secrets);
         return fail(kind, format!("it answers {status} {error}"));
     }
     grant(&body).or_else(|rule| fail(FailureKind::Malformed, format!("its answer ({status}) {rule}")))
+}
+
+/// Whether an OAuth server answers so that denies something (RFC 6749 §5.2), even without the JSON that belongs to it.
+/// Other statuses come from ingresses and proxies as well, while a deployment rolls.
+fn is_of_oauth(status: u16) -> bool {
+    matches!(status, 400 | 401)
+}
+
+fn not_of_oauth(status: u16) -> String {
+    format!(
+        "it answers {status} without an OAuth error, so this may be the answer of a proxy on the way: check the URL and the cluster"
+    )
+}
+
+/// The text of `body` for a parser that takes UTF-8 alone. Members that nobody reads must not spoil the token; a token that is
+/// changed by this is not taken, as it is beyond ASCII.
+fn lenient(body: &[u8]) -> Vec<u8> {
+    const BYTE_ORDER_MARK: &str = "\u{feff}";
+    let text = String::from_utf8_lossy(body);
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&text);
+    without_lone_surrogates(text).into_bytes()
+}
+
+/// `json` with `\\ufffd` for each escape of a surrogate without the other half of its pair (RFC 8259 §8.2).
+fn without_lone_surrogates(json: &str) -> String {
+    let mut result = String::with_capacity(json.len());
+    let mut rest = json;
+    while let Some((before, behind)) = rest.split_once('\\') {
+        result.push_str(before);
+        let (escape, behind) = match (surrogate(behind), behind.get(5..).and_then(|next| next.strip_prefix('\\'))) {
+            (Some(High), Some(next)) if surrogate(next) == Some(Low) => {
+                behind.split_at_checked(11).unwrap_or((behind, ""))
+            }
+            (Some(_), _) => ("ufffd", behind.get(5..).unwrap_or_default()),
+            (None, _) => {
+                let length = behind.chars().next().map_or(0, char::len_utf8);
+                behind.split_at_checked(length).unwrap_or((behind, ""))
+            }
+        };
+        result.push('\\');
+        result.push_str(escape);
+        rest = behind;
+    }
+    result.push_str(rest);
+    result
+}
+
+/// The halves of a surrogate pair.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Surrogate {
+    High,
+    Low,
+}
+
+/// The surrogate that `uXXXX` at the beginning of `escape` is.
+fn surrogate(escape: &str) -> Option<Surrogate> {
+    let digits = escape.strip_prefix('u')?.get(..4)?;
+    match u32::from_str_radix(digits, 16).ok()? {
+        0xd800..=0xdbff => Some(High),
+        0xdc00..=0xdfff => Some(Low),
+        _ => None,
+    }
 }
 
 /// RFC 6749 §5.1. Parameters that are not known are ignored, a refresh token among them.
@@ -39,11 +116,42 @@ fn grant(body: &Json) -> Result<Grant, &'static str> {
     if !is_token(token) {
         return Err("has an access_token that is not of visible ASCII characters");
     }
-    let kind = body.text("token_type").ok_or("has no token_type")?;
-    if !kind.eq_ignore_ascii_case("bearer") {
+    if !body.get("token_type").is_none_or(is_bearer) {
         return Err("has another token_type than Bearer"); // RFC 6749 §7.1
     }
     Ok(Grant { token: Secret::new(token.to_owned()), lifetime: lifetime(body.get("expires_in")) })
+}
+
+/// Whether a `token_type` means Bearer. It is required (RFC 6749 §5.1), but some servers leave it out, and some write another
+/// name of the same.
+fn is_bearer(kind: &Json) -> bool {
+    match kind {
+        Json::Null => true,
+        Json::String(kind) => ["bearer", "bearertoken"].iter().any(|name| kind.trim().eq_ignore_ascii_case(name)),
+        _ => false,
+    }
+}
+
+/// Whether `body` has an error. Some servers always write the key.
+fn has_error(body: &Json) -> bool {
+    match body.get("error") {
+        None | Some(Json::Null | Json::Bool(false)) => false,
+        Some(Json::String(error)) => !error.is_empty(),
+        Some(Json::Number(error)) => *error != 0.0,
+        Some(Json::Array(error)) => !error.is_empty(),
+        Some(Json::Object(error)) => !error.is_empty(),
+        Some(Json::Bool(true)) => true,
+    }
+}
+
+/// Whether `body` has an error code, as OAuth servers write it.
+fn has_code(body: &Json) -> bool {
+    body.text("error").is_some_and(is_code)
+}
+
+/// Whether `code` is made as the codes of RFC 6749 §5.2 are.
+fn is_code(code: &str) -> bool {
+    !code.is_empty() && code.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 /// A number of seconds; some servers write it as text. What is negative is over at once.
@@ -67,25 +175,17 @@ fn error(body: &Json, secrets: &[Secret]) -> (FailureKind, String) {
         "temporarily_unavailable" | "server_error" | "slow_down" => FailureKind::Unavailable,
         _ => FailureKind::Refused,
     };
-    let is_code = !code.is_empty() && code.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    let code =
-        if is_code && !is_secret(code, secrets) { printable(code) } else { "an error without a name".to_owned() };
+    let is_shown = is_code(code) && !shows(code, secrets);
+    let code = if is_shown { printable(code) } else { "an error without a name".to_owned() };
     let description = body.text("error_description").unwrap_or_default();
-    if description.is_empty() || is_secret(description, secrets) {
+    let description: String = description.chars().take(LONGEST_READ).collect();
+    if description.is_empty() {
         return (kind, code);
     }
-    (kind, format!("{code} ({})", printable(description)))
-}
-
-/// Servers are known to repeat what they were sent.
-fn is_secret(text: &str, secrets: &[Secret]) -> bool {
-    let text = one_line(text);
-    secrets.iter().map(|secret| one_line(secret.expose())).any(|secret| !secret.is_empty() && text.contains(&secret))
-}
-
-/// `text` with one space for what is white or a control character.
-fn one_line(text: &str) -> String {
-    words(text).collect::<Vec<_>>().join(" ")
+    if shows(&description, secrets) {
+        return (kind, format!("{code} (its description is withheld: a part of a secret may be in it)"));
+    }
+    (kind, format!("{code} ({})", printable(&description)))
 }
 
 /// `text` in one line, without long words, and not longer than is useful.

@@ -109,6 +109,8 @@ impl Endpoint {
             (":scheme", header(self.scheme)),
             (":authority", header(&self.authority)),
             ("user-agent", header("mcp-upstream-auth")),
+            // Nobody decodes an answer here, and Envoy does not for callouts.
+            ("accept-encoding", header("identity")),
         ];
         TokenRequest { cluster: &self.cluster, headers, body, timeout }
     }

@@ -17,6 +17,8 @@ pub struct Reply<'a> {
     pub status: u16,
     /// The value of `Retry-After`, if any.
     pub retry_after: Option<&'a [u8]>,
+    /// The value of `Content-Encoding`, if any.
+    pub content_encoding: Option<&'a [u8]>,
     /// Its body, or a part that is longer than [`LARGEST_BODY`].
     pub body: &'a [u8],
 }
@@ -30,21 +32,42 @@ impl Reply<'_> {
     /// Whether its body is worth reading.
     ///
     /// # Errors
-    /// If nobody answers, or for later, or from elsewhere, or too much.
+    /// Fails if the server is unavailable, redirects, encodes its answer or sends more than [`LARGEST_BODY`].
     pub fn check(&self, now: Time) -> Result<(), Failure> {
         let status = self.status;
         let (kind, detail) = match status {
-            // Envoy answers so itself if nobody else does.
+            // Envoy's own answers to a callout have these three statuses.
+            502 => (FailureKind::Unavailable, "it answers 502 (or Envoy does: the answer breaks HTTP, or has more than 100 headers or 60 KiB of them)".to_owned()),
             503 => (FailureKind::Unavailable, "it answers 503 (or Envoy does: no connection)".to_owned()),
             504 => (FailureKind::Unavailable, "it answers 504 (or Envoy does: no answer in time)".to_owned()),
             408 | 429 | 500..=599 => (FailureKind::Unavailable, format!("it answers {status}")),
-            300..=399 => (FailureKind::Refused, format!("it redirects ({status}); to follow would repeat the secret")),
+            300..=399 => (
+                FailureKind::Unavailable,
+                format!("it redirects ({status}), and the filter does not follow, as the secret would go there: check the URL"),
+            ),
+            _ if self.is_encoded() => (FailureKind::Malformed, self.encoded()),
             _ if self.body.len() > LARGEST_BODY => {
                 (FailureKind::Malformed, format!("its answer ({status}) is larger than {LARGEST_BODY} bytes"))
             }
             _ => return Ok(()),
         };
         Err(self.failure(kind, detail, now))
+    }
+
+    /// Whether the body is not as it was asked for, which is `identity`.
+    fn is_encoded(&self) -> bool {
+        self.content_encoding.is_some_and(|coding| !coding.trim_ascii().eq_ignore_ascii_case(b"identity"))
+    }
+
+    fn encoded(&self) -> String {
+        let coding = self.content_encoding.unwrap_or_default().trim_ascii();
+        // What is not registered (RFC 9110 §16.6.1) may be anything, a secret too.
+        let known = ["gzip", "x-gzip", "deflate", "br", "zstd", "compress"];
+        let coding = known.into_iter().find(|known| coding.eq_ignore_ascii_case(known.as_bytes()));
+        let (status, coding) = (self.status, coding.unwrap_or("something unknown"));
+        format!(
+            "its answer ({status}) is encoded as {coding}, although the filter asks for identity: disable that there"
+        )
     }
 
     /// A failure that this answer means.

@@ -101,11 +101,12 @@ pub fn with_reply<T>(headers: usize, body_size: usize, read: impl FnOnce(Option<
     }
     let header = |name| abi::header(MapType::CallResponseHeaders, name);
     let status = header(STATUS).and_then(|status| std::str::from_utf8(&status).ok()?.parse().ok());
-    let retry_after = header("retry-after");
+    let (retry_after, content_encoding) = (header("retry-after"), header("content-encoding"));
     let size = body_size.min(LARGEST_BODY + 1);
     let body =
         if size == 0 { Vec::new() } else { abi::buffer(BufferType::CallResponseBody, 0, size).unwrap_or_default() };
-    read(status.map(|status| Reply { status, retry_after: retry_after.as_deref(), body: &body }))
+    let (retry_after, content_encoding) = (retry_after.as_deref(), content_encoding.as_deref());
+    read(status.map(|status| Reply { status, retry_after, content_encoding, body: &body }))
 }
 
 /// The messages in a queue of this VM.

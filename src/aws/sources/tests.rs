@@ -46,7 +46,11 @@ fn lines(request: &TokenRequest<'_>) -> Vec<String> {
 
 fn read(issuer: &KeyIssuer, answers: &[&str], status: u16, body: &str) -> Result<Answer, Failure> {
     let answers: Vec<_> = answers.iter().map(|answer| secret(answer)).collect();
-    issuer.read(&answers, &Reply { status, retry_after: None, body: body.as_bytes() }, Time::NOON)
+    issuer.read(
+        &answers,
+        &Reply { status, retry_after: None, content_encoding: None, body: body.as_bytes() },
+        Time::NOON,
+    )
 }
 
 fn granted(answer: Result<Answer, Failure>) -> (Keys, Duration) {
@@ -95,6 +99,7 @@ fn a_container_endpoint_is_asked_once_with_its_authorization() {
             ":scheme: http",
             ":authority: 169.254.170.2",
             "user-agent: mcp-upstream-auth",
+            "accept-encoding: identity",
             "authorization: s3cr3t",
         ]
     );
@@ -168,10 +173,12 @@ fn an_answer_without_keys_says_what_may_help() {
         (200, &IN_JSON.replace("2027-01-15T18:00:00Z", "soon"), Malformed),
         (200, &IN_JSON.replace("Success", "Failed"), Unavailable),
         (200, &" ".repeat(65 * 1024), Malformed),
-        (302, IN_JSON, Refused),
+        (302, IN_JSON, Unavailable),
         (400, "", Refused),
         (401, "", Refused),
-        (404, "", Refused),
+        (403, "", Unavailable),
+        (404, "", Unavailable),
+        (421, "", Unavailable),
         (429, "", Unavailable),
         (500, "", Unavailable),
         (503, "", Unavailable),
@@ -190,7 +197,10 @@ fn an_answer_without_keys_says_what_may_help() {
         (400, &error("Throttling"), Unavailable),
         (200, &IN_XML.replace("<SessionToken>", "<Other>"), Malformed),
         (200, &IN_XML.replace("yp+IEX", "yp&amp;IEX"), Malformed),
-        (403, "", Refused),
+        (400, "", Refused),
+        (403, &error("AccessDenied"), Refused),
+        (403, "", Unavailable),
+        (404, "<html>", Unavailable),
         (500, "", Unavailable),
     ] {
         assert_eq!(kind(read(&sts, &[], status, body)), expected, "{status} {body}");

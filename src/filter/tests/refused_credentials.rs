@@ -63,7 +63,11 @@ fn with_auth(auth: &str, keys: &str) -> Filter {
 fn grant(filter: &Filter, envoy: &FakeEnvoy, token: &str) {
     let body = format!(r#"{{"access_token": "{token}", "token_type": "Bearer", "expires_in": 60}}"#);
     filter.tokens().run(envoy);
-    filter.tokens().answered(1, Some(Reply { status: 200, retry_after: None, body: body.as_bytes() }), envoy);
+    filter.tokens().answered(
+        1,
+        Some(Reply { status: 200, retry_after: None, content_encoding: None, body: body.as_bytes() }),
+        envoy,
+    );
 }
 
 /// What the filter decides of a request that has its credential.

@@ -11,7 +11,7 @@ use FailureKind::{Malformed, Refused, Unavailable};
 
 fn read(status: u16, retry_after: Option<&[u8]>, body: &[u8]) -> Result<Grant, Failure> {
     let client = client(ClientAuth::Basic(secret("s3cr3t")));
-    match client.read(&[], &Reply { status, retry_after, body }, Time::NOON)? {
+    match client.read(&[], &Reply { status, retry_after, content_encoding: None, body }, Time::NOON)? {
         Answer::Granted(grant) => Ok(grant),
         Answer::Interim(_) => panic!("one request is enough"),
     }
@@ -78,14 +78,13 @@ fn a_lifetime_is_read_in_all_the_ways_it_is_written() {
 #[test]
 fn only_a_bearer_token_is_a_token() {
     for (body, word) in [
-        (r#"{"access_token": "t"}"#, "has no token_type"),
-        (r#"{"access_token": "t", "token_type": null}"#, "has no token_type"),
-        (r#"{"access_token": "t", "token_type": 1}"#, "has no token_type"),
+        (r#"{"access_token": "t", "token_type": 1}"#, "another token_type"),
         (r#"{"access_token": "t", "token_type": "mac"}"#, "another token_type"),
         (r#"{"access_token": "t", "token_type": "DPoP"}"#, "another token_type"),
         (r#"{"access_token": "t", "token_type": "N_A"}"#, "another token_type"),
         (r#"{"access_token": "t", "token_type": ""}"#, "another token_type"),
-        (r#"{"access_token": "t", "token_type": "Bearer "}"#, "another token_type"),
+        (r#"{"access_token": "t", "token_type": "Bearers"}"#, "another token_type"),
+        (r#"{"access_token": "t", "token_type": ["Bearer"]}"#, "another token_type"),
         (r#"{"token_type": "Bearer"}"#, "has no access_token"),
         (r#"{"access_token": null, "token_type": "Bearer"}"#, "has no access_token"),
         (r#"{"access_token": 1, "token_type": "Bearer"}"#, "has no access_token"),
@@ -97,7 +96,10 @@ fn only_a_bearer_token_is_a_token() {
         assert_eq!(failure.kind, Malformed, "{body}");
         assert!(failure.detail.contains(word), "{body}: {}", failure.detail);
     }
-    for kind in ["Bearer", "bearer", "BEARER"] {
+    for body in [r#"{"access_token": "t"}"#, r#"{"access_token": "t", "token_type": null}"#] {
+        assert!(read(200, None, body.as_bytes()).is_ok(), "{body}");
+    }
+    for kind in ["Bearer", "bearer", "BEARER", "BearerToken", "bearertoken", "Bearer ", " \\tBearer\\r\\n"] {
         let body = format!(r#"{{"access_token": "t", "token_type": "{kind}", "refresh_token": "r", "scope": "less"}}"#);
         assert!(read(200, None, body.as_bytes()).is_ok(), "{kind}");
     }
@@ -159,15 +161,21 @@ fn what_is_no_answer_of_a_token_server_is_no_token() {
             br#"{"access_token": "t", "token_type": "Bearer", "expires_in": 1e999}"#,
             Malformed,
         ),
-        // What a redirect leads to must not have the secret. It is a mistake in the configuration.
-        ("moved", 301, good, Refused),
-        ("found", 302, good, Refused),
-        ("redirected with its method", 307, good, Refused),
-        ("redirected for good", 308, b"", Refused),
-        ("not modified", 304, b"", Refused),
-        ("another path", 404, html, Refused),
-        ("a method that is none", 405, b"", Refused),
-        ("a firewall", 403, html, Refused),
+        // A redirect is not followed: the secret would go there.
+        ("moved", 301, good, Unavailable),
+        ("found", 302, good, Unavailable),
+        ("redirected with its method", 307, good, Unavailable),
+        ("redirected for good", 308, b"", Unavailable),
+        ("not modified", 304, b"", Unavailable),
+        // So answer ingresses while a deployment rolls.
+        ("another path", 404, html, Unavailable),
+        ("another path, in JSON", 404, br#"{"message": "no Route matched"}"#, Unavailable),
+        ("another path, in words", 404, br#"{"error": "not found"}"#, Unavailable),
+        ("a method that is none", 405, b"", Unavailable),
+        ("a firewall", 403, html, Unavailable),
+        ("another host", 421, b"", Unavailable),
+        ("a denial without JSON", 400, html, Refused),
+        ("a client without JSON", 401, b"", Refused),
         ("an error with a token in it", 400, good, Refused),
         ("overload", 429, good, Unavailable),
         ("a timeout", 408, b"", Unavailable),
@@ -214,7 +222,7 @@ fn each_error_is_of_one_class_whatever_its_status() {
             }
         }
     }
-    for odd in ["\"\"", "1", "true", "[]", "{\"code\": \"x\"}", "\"a b\"", "\"a\\r\\nb\"", "\"é\""] {
+    for odd in ["1", "true", "[0]", "{\"code\": \"x\"}", "\"a b\"", "\"a\\r\\nb\"", "\"é\""] {
         let body = format!(r#"{{"access_token": "t", "token_type": "Bearer", "error": {odd}}}"#);
         let failure = read(200, None, body.as_bytes()).unwrap_err();
         assert_eq!(
@@ -223,8 +231,13 @@ fn each_error_is_of_one_class_whatever_its_status() {
             "{odd}"
         );
     }
-    let body = br#"{"access_token": "t", "token_type": "Bearer", "error": null}"#;
-    assert!(read(200, None, body).is_ok(), "some servers always write the key");
+    for empty in ["null", "\"\"", "false", "0", "0.0", "{}", "[]"] {
+        let good = format!(r#"{{"access_token": "t", "token_type": "Bearer", "error": {empty}}}"#);
+        assert!(read(200, None, good.as_bytes()).is_ok(), "some servers always write the key: {empty}");
+        let bad = format!(r#"{{"error": {empty}}}"#);
+        assert_eq!(read(200, None, bad.as_bytes()).unwrap_err().kind, Malformed, "{empty}");
+        assert_eq!(read(400, None, bad.as_bytes()).unwrap_err().kind, Refused, "{empty}");
+    }
 }
 
 #[test]
@@ -257,6 +270,60 @@ fn retry_after_is_seconds_or_a_date() {
         for status in [429, 503, 400, 302, 200] {
             let failure = read(status, Some(value), b"x").unwrap_err();
             assert_eq!(failure.retry_after, expected, "{status} {}", String::from_utf8_lossy(value));
+        }
+    }
+}
+
+#[test]
+fn text_that_nobody_reads_does_not_spoil_the_token() {
+    let good =
+        |member: &[u8]| [br#"{"access_token": "t\u0041", "x": ""#, member, br#"", "token_type": "Bearer"}"#].concat();
+    for member in [
+        &b"\xff\xfe"[..],
+        b"M\xfcller",
+        br"\ud800",
+        br"\uDC00",
+        br"\ud800\ud800\udc00",
+        br"\\\ud83d",
+        br"\ud83d\ude00",
+        br"\ud83dx",
+        br"\ud83d\n",
+        br"\\ud800",
+    ] {
+        let grant = read(200, None, &good(member)).unwrap_or_else(|failure| panic!("{member:?}: {failure:?}"));
+        assert_eq!(grant.token.expose(), "tA", "{member:?}");
+    }
+    let with_mark = [b"\xef\xbb\xbf", &good(b"x")[..]].concat();
+    assert!(read(200, None, &with_mark).is_ok());
+    for token in [&b"t\xff"[..], br"t\ud800", br"t\udfff\ud800"] {
+        let body = [br#"{"token_type": "Bearer", "access_token": ""#, token, br#""}"#].concat();
+        assert_eq!(read(200, None, &body).unwrap_err().kind, Malformed, "{token:?}");
+    }
+    for broken in
+        [&br#"{"access_token": "t\"#[..], br#"{"access_token": "t\u"#, br#"{"access_token": "t", "x": "\ud8"}"#]
+    {
+        assert_eq!(read(200, None, broken).unwrap_err().kind, Malformed, "{broken:?}");
+    }
+}
+
+#[test]
+fn an_encoded_answer_is_named_in_the_log() {
+    let client = client(ClientAuth::Basic(secret("s3cr3t")));
+    let body = br#"{"access_token": "t", "token_type": "Bearer"}"#;
+    for (coding, expected) in [
+        (&b"gzip"[..], Some("encoded as gzip")),
+        (b" GZIP ", Some("encoded as gzip")),
+        (b"br", Some("encoded as br")),
+        (b"s3cr3t", Some("encoded as something unknown")),
+        (b"\xff", Some("encoded as something unknown")),
+        (b"identity", None),
+        (b"Identity ", None),
+    ] {
+        let reply = Reply { status: 200, retry_after: None, content_encoding: Some(coding), body };
+        let failure = client.read(&[], &reply, Time::NOON).map(drop);
+        match expected {
+            Some(word) => assert!(failure.unwrap_err().detail.contains(word), "{coding:?}"),
+            None => assert!(failure.is_ok(), "{coding:?}"),
         }
     }
 }

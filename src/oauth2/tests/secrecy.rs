@@ -22,7 +22,7 @@ fn forms(id: &str, text: &str) -> Vec<String> {
 
 fn detail(client: &Client, status: u16, error: &str, description: &str) -> String {
     let body = serde_json::json!({"error": error, "error_description": description}).to_string();
-    let reply = Reply { status, retry_after: None, body: body.as_bytes() };
+    let reply = Reply { status, retry_after: None, content_encoding: None, body: body.as_bytes() };
     client.read(&[], &reply, Time::NOON).map(drop).unwrap_err().detail
 }
 
@@ -136,7 +136,8 @@ fn the_body_of_what_is_no_answer_is_not_repeated() {
         (302, "s3cr3t"),
         (500, "{\"error\": \"s3cr3t\"}"),
     ] {
-        let reply = Reply { status, retry_after: Some(b"s3cr3t"), body: body.as_bytes() };
+        let reply =
+            Reply { status, retry_after: Some(b"s3cr3t"), content_encoding: Some(b"s3cr3t"), body: body.as_bytes() };
         let failure = client.read(&[], &reply, Time::NOON).map(drop).unwrap_err();
         assert!(!format!("{failure:?}").contains("s3cr3t"), "{status} {body}: {failure:?}");
     }

@@ -325,7 +325,11 @@ impl Process {
             What::BreaksOff | What::NotSent(_) => return vm.tokens.answered(call, None, host),
         };
         let retry_after = retry_after.map(|value| value.as_bytes());
-        vm.tokens.answered(call, Some(Reply { status, retry_after, body: body.as_bytes() }), host);
+        vm.tokens.answered(
+            call,
+            Some(Reply { status, retry_after, content_encoding: None, body: body.as_bytes() }),
+            host,
+        );
     }
 
     fn request(&self, at: &Vm, vm: usize, token: usize, host: &FakeHost<'_>) {

@@ -127,3 +127,17 @@ fn each_filter_has_its_own_environment() {
         }
     });
 }
+
+#[test]
+fn line_breaks_at_the_end_of_a_variable_are_left_out() {
+    run(async {
+        let server = json!({"host": "h", "auth": {"type": "BEARER", "token": "${TEST_SECRET}"}});
+        let options = Options { environment: &[("TEST_SECRET", "from-a-file\r\n")], ..Options::default() };
+        let fixture = Fixture::start_with(&options, |upstream| {
+            Gateway::default().cluster(filtered_cluster("c", upstream, Protocol::Http1, upstream_auth(&server)))
+        })
+        .await;
+        let (_, seen) = fixture.exchange(TestRequest { path: "/c/mcp", ..TestRequest::default() }).await;
+        assert_eq!(seen[0].head.header("authorization"), ["Bearer from-a-file"]);
+    });
+}

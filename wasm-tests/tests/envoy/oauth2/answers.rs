@@ -1,8 +1,11 @@
 //! What token servers answer, and what becomes of it.
 
+use std::io::Write;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use hyper::StatusCode;
 use serde_json::{Value, json};
 use wasm_tests::client::Protocol;
@@ -44,7 +47,29 @@ fn cases() -> Vec<(&'static str, Behaviour, Expected)> {
         ("with-extras", token(json!({"scope": "other", "refresh_token": "r", "error": null})), Served),
         ("status-201", Says(StatusCode::CREATED, json!({"access_token": "{token}", "token_type": "Bearer"})), Served),
         ("error-in-200", token(json!({"error": "invalid_scope"})), Refused("token_refused")),
-        ("no-type", Says(OK, json!({"access_token": "evil"})), Refused("token_unavailable")),
+        ("empty-error", token(json!({"error": ""})), Served),
+        ("false-error", token(json!({"error": false})), Served),
+        ("object-error", token(json!({"error": {}})), Served),
+        ("no-type", Says(OK, json!({"access_token": "{token}", "expires_in": 3600})), Served),
+        ("another-name-of-bearer", token(json!({"token_type": "BearerToken"})), Served),
+        ("bearer-with-space", token(json!({"token_type": "Bearer "})), Served),
+        ("byte-order-mark", bytes("\u{feff}{\"access_token\":\"token-7000\",\"token_type\":\"Bearer\"}"), Served),
+        (
+            "latin-1",
+            Answers(OK, vec![], Bytes::from_static(b"{\"org\":\"M\xfcller\",\"access_token\":\"token-7001\"}")),
+            Served,
+        ),
+        ("lone-surrogate", bytes(r#"{"org":"\ud800","access_token":"token-7002"}"#), Served),
+        (
+            "gzip",
+            Answers(OK, vec![("content-encoding", "gzip".to_owned())], gzip(br#"{"access_token":"evil"}"#)),
+            Refused("token_unavailable"),
+        ),
+        (
+            "150-headers",
+            Answers(OK, many_headers(), Bytes::from_static(b"{\"access_token\":\"evil\"}")),
+            Refused("token_unavailable"),
+        ),
         ("foreign-type", token(json!({"access_token": "evil", "token_type": "mac"})), Refused("token_unavailable")),
         ("no-token", Says(OK, json!({"token_type": "Bearer"})), Refused("token_unavailable")),
         ("token-is-a-number", token(json!({"access_token": 1})), Refused("token_unavailable")),
@@ -63,14 +88,21 @@ fn cases() -> Vec<(&'static str, Behaviour, Expected)> {
         (
             "redirect",
             Answers(StatusCode::FOUND, vec![("location", "/elsewhere".to_owned())], Bytes::new()),
-            Refused("token_refused"),
+            Refused("token_unavailable"),
         ),
         (
             "redirect-of-a-post",
             Answers(StatusCode::TEMPORARY_REDIRECT, vec![("location", "/elsewhere".to_owned())], Bytes::new()),
+            Refused("token_unavailable"),
+        ),
+        ("not-found", Answers(StatusCode::NOT_FOUND, vec![], Bytes::from_static(b"no")), Refused("token_unavailable")),
+        ("forbidden", Answers(StatusCode::FORBIDDEN, vec![], Bytes::from_static(b"no")), Refused("token_unavailable")),
+        ("misdirected", Answers(StatusCode::MISDIRECTED_REQUEST, vec![], Bytes::new()), Refused("token_unavailable")),
+        (
+            "unauthorized",
+            Answers(StatusCode::UNAUTHORIZED, vec![], Bytes::from_static(b"no")),
             Refused("token_refused"),
         ),
-        ("not-found", Answers(StatusCode::NOT_FOUND, vec![], Bytes::from_static(b"no")), Refused("token_refused")),
         ("server-error", Says(StatusCode::INTERNAL_SERVER_ERROR, json!({})), Refused("token_unavailable")),
         ("says-later", Says(BAD, json!({"error": "temporarily_unavailable"})), Refused("token_unavailable")),
         (
@@ -94,6 +126,17 @@ fn cases() -> Vec<(&'static str, Behaviour, Expected)> {
         ));
     }
     cases
+}
+
+fn gzip(text: &[u8]) -> Bytes {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(text).unwrap();
+    encoder.finish().unwrap().into()
+}
+
+/// More headers than Envoy takes.
+fn many_headers() -> Vec<(&'static str, String)> {
+    (0..150).map(|number| (&*format!("x-header-{number}").leak(), "x".to_owned())).collect()
 }
 
 #[test]
@@ -148,14 +191,22 @@ fn each_answer_is_a_token_or_a_refusal_and_never_injected_otherwise() {
             tokens.asked().iter().all(|asked| asked.head.path_and_query == "/oauth/token"),
             "a redirect was followed"
         );
+        let encodings = tokens.asked().into_iter().map(|asked| asked.head.header("accept-encoding").concat());
+        assert!(encodings.into_iter().all(|encoding| encoding == "identity"));
         let expires = metric(&fixture, "token_expires_at_seconds.server.expires-in-huge").await.unwrap();
         let month = SystemTime::now() + Duration::from_secs(30 * 24 * 3600 + 60);
         assert!(expires <= month.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs());
 
         let log = fixture.envoy.log().unwrap();
-        for said in
-            ["invalid_target (who are you)", "it redirects (302)", "is larger than 65536 bytes", "its answer broke off"]
-        {
+        for said in [
+            "invalid_target (who are you)",
+            "it redirects (302)",
+            "is larger than 65536 bytes",
+            "its answer broke off",
+            "is encoded as gzip",
+            "it answers 502 (or Envoy does: the answer breaks HTTP",
+            "it answers 404 without an OAuth error",
+        ] {
             assert!(log.contains(said), "{said} is not in the log");
         }
         let granted = |text: &str| text.starts_with(|first: char| first.is_ascii_digit());

@@ -4,12 +4,14 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hyper::StatusCode;
 use serde_json::json;
+use wasm_tests::client::{PATIENCE, Protocol};
 use wasm_tests::envoy::Options;
-use wasm_tests::token_server::Behaviour;
+use wasm_tests::gateway::{Gateway, cluster, upstream_auth};
+use wasm_tests::token_server::{Behaviour, TokenServer};
 use wasm_tests::upstream::Refused;
 
-use super::{Place, SECRET, World, options};
-use crate::fixture::run;
+use super::{ANY, POLL, Place, SECRET, TOKENS, World, auth, metric, options};
+use crate::fixture::{Fixture, run};
 
 #[test]
 fn at_trace_level_neither_tokens_nor_the_clients_secret_are_logged() {
@@ -51,6 +53,70 @@ fn at_trace_level_neither_tokens_nor_the_clients_secret_are_logged() {
             }
             let granted = |text: &str| text.starts_with(|first: char| first.is_ascii_digit());
             assert!(!log.split("token-").skip(1).any(granted), "{method}: a token is in the log");
+        }
+    });
+}
+
+/// A secret that no spelling leaves as it is.
+const ODD: &str = "p&ss<w\"rd/k+=%41zz";
+
+/// [`ODD`] in spellings in which token servers repeat what they were sent.
+fn spellings() -> Vec<String> {
+    let bytes = ODD.as_bytes();
+    let json = serde_json::to_string(ODD).unwrap();
+    vec![
+        ODD.to_owned(),
+        bytes.iter().map(|byte| format!("%{byte:02x}")).collect(),
+        bytes.iter().map(|byte| format!("%{byte:02X}")).collect(),
+        bytes.iter().map(|byte| format!("&#{byte};")).collect(),
+        bytes.iter().map(|byte| format!("\\u{byte:04x}")).collect(),
+        ODD.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;"),
+        json.trim_matches('"').to_owned(),
+        form_urlencoded::byte_serialize(bytes).collect(),
+        STANDARD.encode(ODD),
+        STANDARD.encode(format!("odock:{ODD}")),
+        ODD[..12].to_owned(),
+        ODD[5..11].to_owned(),
+    ]
+}
+
+#[test]
+fn no_spelling_of_the_clients_secret_is_logged() {
+    run(async {
+        let tokens = TokenServer::start(ANY).await.unwrap();
+        let mut servers = serde_json::Map::new();
+        for (number, spelling) in spellings().into_iter().enumerate() {
+            let scope = format!("s{number}");
+            let body = json!({"error": "invalid_client", "error_description": format!("it is {spelling}, or is it")});
+            tokens.behave_for(&scope, Behaviour::Says(StatusCode::UNAUTHORIZED, body));
+            let more = json!({"scope": scope, "clientSecret": ODD, "maxWaitMs": 300});
+            servers.insert(scope.clone(), json!({"host": scope, "auth": auth(tokens.address(), more)}));
+        }
+        let trace = Options { wasm_log_level: "trace", ..options() };
+        let fixture = Fixture::start_with(&trace, |_| {
+            Gateway::default().filter(upstream_auth(&json!({"servers": servers}))).cluster(cluster(
+                TOKENS,
+                tokens.address(),
+                Protocol::Http1,
+            ))
+        })
+        .await;
+        for name in servers.keys() {
+            let reached = async {
+                let denied = format!("token_fetches.outcome.refused.server.{name}");
+                while metric(&fixture, &denied).await.is_none() {
+                    tokio::time::sleep(POLL).await;
+                }
+            };
+            tokio::time::timeout(PATIENCE, reached).await.unwrap();
+        }
+        let log = fixture.envoy.log().unwrap();
+        assert_eq!(log.matches("invalid_client (its description is withheld").count(), servers.len(), "{log}");
+        for spelling in spellings() {
+            for window in spelling.as_bytes().windows(6) {
+                let window = std::str::from_utf8(window).unwrap();
+                assert!(!log.contains(window), "{window} of {spelling}");
+            }
         }
     });
 }

@@ -4,29 +4,24 @@
 use std::rc::Rc;
 
 use crate::credential::{Applied, Awaited, Refused};
-use crate::header_name::{AUTHORIZATION, HeaderName};
+use crate::header_name::HeaderName;
 use crate::payload::{BodyLimits, Payload};
 use crate::refusal::Reason;
-use crate::request::{AUTHORITY, Headers, Request, STATUS};
+use crate::request::{AUTHORITY, Attributes, Headers, Request};
+use crate::response::{CHALLENGES, ResponseHead};
 use crate::selection::{ServerId, Servers, Unmatched, Upstream};
+use crate::stripping::Stripping;
 use crate::token::{TokenId, Tokens};
-
-/// Removed from every request, whatever the configuration says.
-const ALWAYS_STRIPPED: [HeaderName; 3] = [AUTHORIZATION, HeaderName::known("x-api-key"), CONTENT_LENGTH];
 
 /// `Content-Length` (RFC 9110 §8.6).
 const CONTENT_LENGTH: HeaderName = HeaderName::known("content-length");
-
-/// Removed as well, unless `stripHeaders` says otherwise.
-pub const STRIPPED_BY_DEFAULT: [HeaderName; 2] =
-    [HeaderName::known("cookie"), HeaderName::known("proxy-authorization")];
 
 /// A configuration, ready to serve requests.
 #[derive(Debug)]
 pub struct Filter {
     servers: Servers,
     tokens: Rc<Tokens>,
-    stripped: Vec<HeaderName>,
+    stripping: Stripping,
 }
 
 /// How a request goes on.
@@ -101,16 +96,9 @@ pub enum Outcome {
 }
 
 impl Filter {
-    /// A filter for `servers`, which want `tokens`, that strips the headers in `also_strip` beside those it
-    /// always strips.
-    pub fn new(servers: Servers, tokens: Rc<Tokens>, also_strip: Vec<HeaderName>) -> Self {
-        let mut stripped = ALWAYS_STRIPPED.to_vec();
-        for name in also_strip {
-            if !stripped.contains(&name) {
-                stripped.push(name);
-            }
-        }
-        Self { servers, tokens, stripped }
+    /// A filter for `servers`, which want `tokens`.
+    pub fn new(servers: Servers, tokens: Rc<Tokens>, stripping: Stripping) -> Self {
+        Self { servers, tokens, stripping }
     }
 
     /// The servers behind the filter.
@@ -127,7 +115,7 @@ impl Filter {
     pub fn on_request(&self, request: &mut Request<'_>) -> Decision {
         match self.servers.select(request.attributes) {
             Ok(id) => self.forward(id, request),
-            Err(unmatched) => Decision::Final(Decided::without_token(None, self.unmatched(unmatched, request.headers))),
+            Err(unmatched) => Decision::Final(Decided::without_token(None, self.unmatched(unmatched, request))),
         }
     }
 
@@ -152,50 +140,64 @@ impl Filter {
         }
         let upstream = verdict.server.and_then(|id| self.upstream(id));
         let injected = upstream.map_or(&[][..], |upstream| upstream.credential.header_names());
-        for name in self.stripped.iter().chain(injected) {
-            trailers.remove(name.as_str());
-        }
+        self.stripping.strip_trailers(trailers, injected);
     }
 
-    /// Takes out of a response what would tell the caller the credential that was injected, and says
-    /// whether the upstream refuses that.
-    pub fn on_response(&self, decided: Decided, headers: &mut dyn Headers) -> Option<Challenge> {
+    /// Removes from a response to an injected credential what is of that alone: the key, sessions of the gateway's account,
+    /// challenges. Says whether the upstream challenges the credential.
+    pub fn on_response(
+        &self,
+        decided: Decided,
+        headers: &mut dyn Headers,
+        attributes: Attributes<'_>,
+    ) -> Option<Challenge> {
         let Verdict { server, outcome: Outcome::Injected } = decided.verdict else { return None };
         let upstream = self.upstream(server?)?;
-        upstream.credential.on_response(headers);
-        let refused = upstream.credential.refused_by(&headers.get(STATUS)?, headers)?;
-        let is_unauthorized = refused == Refused::Unauthorized;
-        let reason = match refused {
-            Refused::Unauthorized | Refused::Unaccepted => Reason::UpstreamUnauthorized,
-            Refused::Forbidden => Reason::UpstreamForbidden,
-        };
-        let handling = match upstream.passes_challenge {
-            true => Handling::Relay,
-            false if is_unauthorized && upstream.credential.is_retried() => Handling::LeaveToRetry(reason),
-            false => Handling::Refuse(reason),
-        };
-        Some(Challenge { token: decided.token.filter(|_| is_unauthorized), handling })
+        let key = upstream.credential.echoed_key(attributes);
+        let (mut head, mut unwanted, mut has_key) = (ResponseHead::default(), Vec::new(), false);
+        headers.visit(&mut |name, value| {
+            head.see(name, value);
+            has_key |= key.as_ref().is_some_and(|key| key.is_in(name, value));
+            if self.is_unwanted(upstream, name) {
+                unwanted.push(String::from_utf8_lossy(name).into_owned());
+            }
+        });
+        let challenge = challenge(upstream, decided, &head);
+        // The caller sees nothing of a response in whose place there is another one.
+        if !challenge.is_some_and(|challenge| matches!(challenge.handling, Handling::Refuse(_))) {
+            unwanted.iter().for_each(|name| headers.remove(name));
+            if let Some(key) = key.filter(|_| has_key) {
+                key.remove_from(headers);
+            }
+        }
+        challenge
+    }
+
+    /// Whether a response to the credential of `upstream` must lose the header `name`.
+    fn is_unwanted(&self, upstream: &Upstream, name: &[u8]) -> bool {
+        let is_challenge = !upstream.passes_challenge && CHALLENGES.iter().any(|own| own.as_bytes() == name);
+        is_challenge || self.stripping.is_stripped_from_response(name, upstream.credential.header_names())
     }
 
     fn upstream(&self, id: ServerId) -> Option<&Upstream> {
         self.servers.get(id)?.upstream.as_ref()
     }
 
-    fn unmatched(&self, unmatched: Unmatched, headers: &mut dyn Headers) -> Outcome {
+    fn unmatched(&self, unmatched: Unmatched, request: &mut Request<'_>) -> Outcome {
         match unmatched {
             Unmatched::Reject => return Outcome::Rejected(Reason::UnknownServer),
             Unmatched::Pass => return Outcome::Passed,
             Unmatched::Strip => {}
         }
-        for name in &self.stripped {
-            headers.remove(name.as_str());
-        }
+        request.narrow_connection();
+        self.stripping.strip_request(request.headers, &[]);
         Outcome::Stripped
     }
 
     /// The credential comes last: what it signs must be what leaves.
     fn forward(&self, id: ServerId, request: &mut Request<'_>) -> Decision {
         let Some(upstream) = self.upstream(id) else { return rejected(id, Reason::ServerDisabled) };
+        request.narrow_connection();
         let mut limits = upstream.credential.body_limits().filter(|_| request.payload == Payload::Unread);
         if limits.is_some() && request.takes_over_the_connection() {
             request.payload = Payload::Absent;
@@ -203,9 +205,7 @@ impl Filter {
         }
         let is_too_long = limits.is_some_and(|limits| content_length(request.headers) > limits.bytes);
         let replaced = upstream.credential.header_names();
-        for name in self.stripped.iter().filter(|name| !replaced.contains(name)) {
-            request.headers.remove(name.as_str());
-        }
+        self.stripping.strip_request(request.headers, replaced);
         request.headers.set(AUTHORITY, upstream.host.as_bytes());
         let decision = match limits {
             Some(_) if is_too_long => return rejected(id, Reason::BodyTooLarge),
@@ -225,6 +225,22 @@ impl Decided {
     pub fn without_token(server: Option<ServerId>, outcome: Outcome) -> Self {
         Self { verdict: Verdict { server, outcome }, token: None }
     }
+}
+
+/// Whether a response challenges the credential of `upstream`, and what becomes of it then.
+fn challenge(upstream: &Upstream, decided: Decided, head: &ResponseHead) -> Option<Challenge> {
+    let refused = upstream.credential.refused_by(head)?;
+    let is_unauthorized = refused == Refused::Unauthorized;
+    let reason = match refused {
+        Refused::Unauthorized | Refused::Unaccepted => Reason::UpstreamUnauthorized,
+        Refused::Forbidden => Reason::UpstreamForbidden,
+    };
+    let handling = match upstream.passes_challenge {
+        true => Handling::Relay,
+        false if is_unauthorized && upstream.credential.is_retried() => Handling::LeaveToRetry(reason),
+        false => Handling::Refuse(reason),
+    };
+    Some(Challenge { token: decided.token.filter(|_| is_unauthorized), handling })
 }
 
 /// How long the caller says that the body is; nothing if it does not say.

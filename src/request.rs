@@ -37,7 +37,21 @@ pub struct Request<'a> {
     pub now: &'a dyn Fn() -> Time,
 }
 
+/// The header by which an upgrade and other names are said to be for the next hop alone (RFC 9110 §7.6.1).
+const CONNECTION: &str = "connection";
+
 impl Request<'_> {
+    /// Leaves of `Connection` what an upgrade needs. Envoy removes it from all other requests, but passes its value on as it
+    /// is: `Connection: Upgrade, Authorization` would make the next proxy drop the credential.
+    pub fn narrow_connection(&mut self) {
+        const UPGRADE: &[u8] = b"upgrade";
+        // An upgrade never ends with its head.
+        let connection = (self.payload != Payload::Absent).then(|| self.headers.get(CONNECTION)).flatten();
+        if connection.is_some_and(|connection| !connection.eq_ignore_ascii_case(UPGRADE)) {
+            self.headers.set(CONNECTION, UPGRADE);
+        }
+    }
+
     /// Whether what follows the head is no body: Envoy has every upgrade, that of HTTP/2 as well, in this header.
     pub fn takes_over_the_connection(&self) -> bool {
         self.headers.get("upgrade").is_some()
@@ -49,12 +63,22 @@ pub trait Headers {
     /// The value of `name`; costs a call into the host and a copy.
     fn get(&self, name: &str) -> Option<Vec<u8>>;
 
-    /// All of them in their order, those that come twice as well; a call and copies.
-    fn all(&self) -> Vec<(String, Vec<u8>)>;
+    /// Hands each header to `see`, in their order; one call into the host, whatever their number.
+    fn visit(&self, see: &mut dyn FnMut(&[u8], &[u8]));
+
+    /// All of them in their order, those that come twice as well. Envoy takes only names of ASCII characters.
+    fn all(&self) -> Vec<(String, Vec<u8>)> {
+        let mut all = Vec::new();
+        self.visit(&mut |name, value| all.push((String::from_utf8_lossy(name).into_owned(), value.to_vec())));
+        all
+    }
 
     /// Removes every header called `name`.
     fn remove(&mut self, name: &str);
 
     /// Puts one header in place of every one called `name`.
     fn set(&mut self, name: &str, value: &[u8]);
+
+    /// Puts a header behind those called `name`.
+    fn add(&mut self, name: &str, value: &[u8]);
 }

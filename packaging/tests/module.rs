@@ -11,7 +11,8 @@ use wasmparser::{Parser, Payload, TypeRef};
 
 /// What the module may import: proxy-wasm's calls that Envoy has, and the bare minimum of WASI. A new name
 /// here is a decision, as it may not be in an older Envoy, or not be allowed by a VM's capabilities.
-const ALLOWED: [&str; 27] = [
+const ALLOWED: [&str; 28] = [
+    "env.proxy_add_header_map_value",
     "env.proxy_call_foreign_function",
     "env.proxy_continue_stream",
     "env.proxy_define_metric",

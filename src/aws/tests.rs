@@ -53,8 +53,8 @@ impl Headers for FakeHeaders {
         panic!("{name} is read alone, beside all")
     }
 
-    fn all(&self) -> Vec<(String, Vec<u8>)> {
-        self.0.clone()
+    fn visit(&self, see: &mut dyn FnMut(&[u8], &[u8])) {
+        self.0.iter().for_each(|(name, value)| see(name.as_bytes(), value));
     }
 
     fn remove(&mut self, name: &str) {
@@ -63,6 +63,10 @@ impl Headers for FakeHeaders {
 
     fn set(&mut self, name: &str, value: &[u8]) {
         self.remove(name);
+        self.add(name, value);
+    }
+
+    fn add(&mut self, name: &str, value: &[u8]) {
         self.0.push((name.to_owned(), value.to_vec()));
     }
 }

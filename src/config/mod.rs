@@ -20,10 +20,11 @@ use self::environment::expand;
 use self::error::{Checks, ConfigErrors};
 use self::json::Json;
 use crate::credential::{Auth, ReadAuth, ServerTokens};
-use crate::filter::{Filter, STRIPPED_BY_DEFAULT};
+use crate::filter::Filter;
 use crate::header_name::HeaderName;
 use crate::request::ORIGINAL_HOST;
 use crate::selection::{SelectBy, Server, Servers, Unmatched, Upstream};
+use crate::stripping::{Pattern, Preset, Stripping, Wishes};
 use crate::token::Tokens;
 
 pub use self::environment::Environment;
@@ -42,9 +43,15 @@ struct ManyServers {
     servers: Option<PhantomData<ServerKeys>>,
     /// What becomes of a request whose server is not in `servers`; `reject` is the default.
     unmatched: Option<Unmatched>,
-    /// Headers to remove in addition to Authorization, X-Api-Key, Host and Content-Length; Cookie and
-    /// Proxy-Authorization if not given.
+    /// Headers to remove from requests in addition to Authorization, X-Api-Key, Host and Content-Length; Cookie and
+    /// Proxy-Authorization if not given. With a `*` at its end, all names that begin so.
     strip_headers: Option<Vec<String>>,
+    /// Lists of headers to remove from requests, if they are there.
+    strip_presets: Option<Vec<Preset>>,
+    /// Parameters to remove from the query of requests, in any encoding and letter case.
+    strip_query: Option<Vec<String>>,
+    /// Headers to remove from responses to a credential; Set-Cookie if not given, where Cookie is removed from requests.
+    strip_response_headers: Option<Vec<String>>,
 }
 
 /// One server for every request that the filter sees.
@@ -60,9 +67,15 @@ struct OneServer {
     /// `false` refuses every request to the server, and its secrets are not looked up.
     #[cfg_attr(test, schemars(extend("default" = true)))]
     enabled: Option<bool>,
-    /// Headers to remove in addition to Authorization, X-Api-Key, Host and Content-Length; Cookie and
-    /// Proxy-Authorization if not given.
+    /// Headers to remove from requests in addition to Authorization, X-Api-Key, Host and Content-Length; Cookie and
+    /// Proxy-Authorization if not given. With a `*` at its end, all names that begin so.
     strip_headers: Option<Vec<String>>,
+    /// Lists of headers to remove from requests, if they are there.
+    strip_presets: Option<Vec<Preset>>,
+    /// Parameters to remove from the query of requests, in any encoding and letter case.
+    strip_query: Option<Vec<String>>,
+    /// Headers to remove from responses to a credential; Set-Cookie if not given, where Cookie is removed from requests.
+    strip_response_headers: Option<Vec<String>>,
 }
 
 /// One of several servers.
@@ -81,9 +94,23 @@ struct ServerKeys {
     enabled: Option<bool>,
 }
 
+/// The keys about what is removed, which are the same for one server and for several.
+struct StripKeys {
+    headers: Option<Vec<String>>,
+    presets: Option<Vec<Preset>>,
+    query: Option<Vec<String>>,
+    response_headers: Option<Vec<String>>,
+}
+
 impl OneServer {
-    fn split(self) -> (ServerKeys, Option<Vec<String>>) {
-        (ServerKeys { host: self.host, auth: self.auth, enabled: self.enabled }, self.strip_headers)
+    fn split(self) -> (ServerKeys, StripKeys) {
+        let strip = StripKeys {
+            headers: self.strip_headers,
+            presets: self.strip_presets,
+            query: self.strip_query,
+            response_headers: self.strip_response_headers,
+        };
+        (ServerKeys { host: self.host, auth: self.auth, enabled: self.enabled }, strip)
     }
 }
 
@@ -126,13 +153,12 @@ fn one_server(mut json: Json, environment: Environment<'_>, mut checks: Checks<'
     let auth = json.take("auth");
     let keys: Option<OneServer> = checks.accept_at(Deserialize::deserialize(json));
     let (keys, strip) = keys.map(OneServer::split).unzip();
-    let strip = strip_headers(strip.flatten(), checks.at("stripHeaders"));
+    let strip = strip.map(|strip| strip.checked(&mut checks));
     let tokens = Rc::<Tokens>::default();
     let server = server(None, keys, auth, environment, &tokens, checks)?;
     // In a cluster the filter comes after a host rewrite of the route, which leaves the caller's host here.
-    let mut strip = strip?;
-    strip.push(HeaderName::known(ORIGINAL_HOST));
-    Some(Filter::new(Servers::only(server), tokens, strip))
+    let stripping = Stripping::new(strip??).and(HeaderName::known(ORIGINAL_HOST));
+    Some(Filter::new(Servers::only(server), tokens, stripping))
 }
 
 fn many_servers(mut json: Json, environment: Environment<'_>, mut checks: Checks<'_>) -> Option<Filter> {
@@ -146,9 +172,15 @@ fn many_servers(mut json: Json, environment: Environment<'_>, mut checks: Checks
     let tokens = Rc::<Tokens>::default();
     let list = server_list(servers, environment, &tokens, checks.at("servers"));
     let keys = keys?;
-    let strip = strip_headers(keys.strip_headers, checks.at("stripHeaders"));
+    let strip = StripKeys {
+        headers: keys.strip_headers,
+        presets: keys.strip_presets,
+        query: keys.strip_query,
+        response_headers: keys.strip_response_headers,
+    };
+    let strip = strip.checked(&mut checks);
     let servers = Servers::named(keys.select_by.unwrap_or_default(), list?, keys.unmatched.unwrap_or_default());
-    Some(Filter::new(servers, tokens, strip?))
+    Some(Filter::new(servers, tokens, Stripping::new(strip?)))
 }
 
 fn server_list(
@@ -206,12 +238,29 @@ fn server(
     Some(Server { name, upstream })
 }
 
-fn strip_headers(names: Option<Vec<String>>, mut checks: Checks<'_>) -> Option<Vec<HeaderName>> {
-    let Some(names) = names else { return Some(STRIPPED_BY_DEFAULT.to_vec()) };
-    let legal = names
-        .iter()
-        .enumerate()
-        .filter_map(|(index, name)| checks.index(index).accept(rules::stripped_header_name(name)));
-    let legal: Vec<HeaderName> = legal.collect();
-    (legal.len() == names.len()).then_some(legal)
+impl StripKeys {
+    fn checked(self, checks: &mut Checks<'_>) -> Option<Wishes> {
+        let headers = each(self.headers, checks.at("stripHeaders"), Pattern::parse);
+        let query = each(self.query, checks.at("stripQuery"), rules::parameter_name);
+        let response_headers =
+            each(self.response_headers, checks.at("stripResponseHeaders"), rules::stripped_response_header_name);
+        Some(Wishes {
+            headers: headers?,
+            presets: self.presets.unwrap_or_default(),
+            query: query?.unwrap_or_default(),
+            response_headers: response_headers?,
+        })
+    }
+}
+
+/// Each of `texts`, read by `parse`; nothing if one of them cannot be read.
+fn each<T>(
+    texts: Option<Vec<String>>,
+    mut checks: Checks<'_>,
+    parse: fn(&str) -> Result<T, &'static str>,
+) -> Option<Option<Vec<T>>> {
+    let Some(texts) = texts else { return Some(None) };
+    // All of them are read, so that all mistakes are found.
+    let read: Vec<_> = texts.iter().enumerate().map(|(index, text)| checks.index(index).accept(parse(text))).collect();
+    read.into_iter().collect::<Option<_>>().map(Some)
 }

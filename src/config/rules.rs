@@ -9,7 +9,7 @@ use crate::aws::signer::HEADERS;
 use crate::header_name::HeaderName;
 
 /// Headers that frame or route the message. The proxy owns them; none can be a credential.
-const OWNED_BY_THE_PROXY: [&str; 11] = [
+pub const OWNED_BY_THE_PROXY: [&str; 11] = [
     "connection",
     "content-length",
     "expect",
@@ -193,6 +193,22 @@ pub fn signed_header_name(text: &str) -> Result<HeaderName, &'static str> {
 pub fn stripped_header_name(text: &str) -> Result<HeaderName, &'static str> {
     let name = HeaderName::parse(text)?;
     if name.as_str() == "host" { Err("must not be host: it is always replaced") } else { Ok(name) }
+}
+
+/// Reads `text` as the name of a header to remove from responses.
+///
+/// # Errors
+/// As [`HeaderName::parse`], and for headers that frame the message.
+pub fn stripped_response_header_name(text: &str) -> Result<HeaderName, &'static str> {
+    credential_header_name(text)
+}
+
+/// Reads `text` as the name of a parameter in a query.
+///
+/// # Errors
+/// For an empty name, and for one with a control character.
+pub fn parameter_name(text: &str) -> Result<String, &'static str> {
+    self::text(text).map(str::to_owned)
 }
 
 /// Checks that `text` can be the value of a header (RFC 9110 §5.5).

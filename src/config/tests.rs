@@ -49,7 +49,10 @@ pub fn accepted() -> Vec<String> {
         r#"{"servers": {"a": {"host": "h", "enabled": false, "auth": {"type": "BEARER", "token": "${UNSET}"}}}}"#,
         r#"{"host": "h", "enabled": false, "auth": {"type": "BASIC", "username": "a:b", "password": ""}}"#,
         r#"{"host": "h", "auth": null, "enabled": null, "stripHeaders": null}"#,
-        r#"{"host": "h", "stripHeaders": ["X-Any", "Authorization"]}"#,
+        r#"{"host": "h", "stripHeaders": ["X-Any", "Authorization", "x-any-*"]}"#,
+        r#"{"host": "h", "stripPresets": ["credentials", "forwarded"], "stripQuery": ["access_token", "a b"], "stripResponseHeaders": ["Set-Cookie", "x-a"]}"#,
+        r#"{"servers": {"a": {"host": "h"}}, "stripPresets": [], "stripQuery": [], "stripResponseHeaders": []}"#,
+        r#"{"host": "h", "stripPresets": null, "stripQuery": null, "stripResponseHeaders": null}"#,
     ]
     .map(str::to_owned)
     .to_vec();
@@ -134,7 +137,7 @@ pub fn refused() -> Vec<(String, Vec<&'static str>)> {
         (
             r#"{"server": {}}"#.into(),
             vec![
-                "server: unknown key; known here: selectBy, servers, unmatched, stripHeaders",
+                "server: unknown key; known here: selectBy, servers, unmatched, stripHeaders, stripPresets, stripQuery, stripResponseHeaders",
                 "servers: is required, or else host for a single server",
             ],
         ),
@@ -342,6 +345,17 @@ fn refused_beyond_the_schema() -> Vec<(String, Vec<&'static str>)> {
             "stripHeaders[2]: must not be a pseudo-header",
             "stripHeaders[3]: must not be host: it is always replaced",
         ]),
+        (
+            r#"{"host": "h", "stripHeaders": ["*", "a b*", "x*y", ":p*"], "stripQuery": [""], "stripResponseHeaders": ["x*", ":status", "Content-Length"]}"#.into(),
+            vec![
+                "stripHeaders[0]: must have a name before the *",
+                "stripHeaders[1]: must be a legal HTTP header name",
+                "stripHeaders[3]: must not be a pseudo-header",
+                "stripQuery[0]: must not be empty",
+                "stripResponseHeaders[1]: must not be a pseudo-header",
+                "stripResponseHeaders[2]: must not be a header that frames or routes the message",
+            ],
+        ),
         (host(""), vec![HOST]),
         (host("https://h"), vec![HOST]),
         (host("h\\r\\nx: s3cr3t"), vec![HOST]),

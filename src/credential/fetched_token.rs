@@ -12,7 +12,8 @@ use crate::filter::SentToken;
 use crate::header_name::HeaderName;
 use crate::payload::BodyLimits;
 use crate::refusal::Reason;
-use crate::request::{Attributes, Headers, Request};
+use crate::request::{Attributes, Request};
+use crate::response::ResponseHead;
 use crate::secret::Secret;
 use crate::token::{Endpoint, Issuer, Lease, Token, Tokens};
 
@@ -48,8 +49,8 @@ pub trait TokenUse {
     }
 
     /// See [`Credential::refused_by`].
-    fn refused_by(&self, status: &[u8], response: &dyn Headers) -> Option<Refused> {
-        challenge(status, response)
+    fn refused_by(&self, response: &ResponseHead) -> Option<Refused> {
+        challenge(response)
     }
 }
 
@@ -149,8 +150,8 @@ impl Credential for Server {
         self.fetching.usage.header_names()
     }
 
-    fn refused_by(&self, status: &[u8], response: &dyn Headers) -> Option<Refused> {
-        self.fetching.usage.refused_by(status, response)
+    fn refused_by(&self, response: &ResponseHead) -> Option<Refused> {
+        self.fetching.usage.refused_by(response)
     }
 
     fn is_retried(&self) -> bool {

@@ -8,6 +8,7 @@ mod aws_sigv4;
 mod basic;
 pub mod bearer;
 mod client_template;
+mod echoed_key;
 mod fetched_token;
 mod headers;
 mod key_issuer_template;
@@ -19,10 +20,13 @@ mod secret_headers;
 mod secret_source;
 mod signed_requests;
 
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::Duration;
 
 use serde::Deserialize;
+
+pub use self::echoed_key::EchoedKey;
 
 use crate::config::error::{Checks, ConfigError};
 use crate::config::json::Json;
@@ -30,7 +34,8 @@ use crate::filter::SentToken;
 use crate::header_name::HeaderName;
 use crate::payload::BodyLimits;
 use crate::refusal::Reason;
-use crate::request::{Headers, Request};
+use crate::request::{Attributes, Request};
+use crate::response::ResponseHead;
 use crate::token::{TokenId, Tokens};
 
 /// The key of an `auth` object that names its kind.
@@ -57,12 +62,14 @@ pub trait Credential {
         &[]
     }
 
-    /// Takes out of a response what would tell the caller this credential.
-    fn on_response(&self, _response: &mut dyn Headers) {}
+    /// The key that a response may repeat in its URLs, if this credential is in those of requests.
+    fn echoed_key(&self, _attributes: Attributes<'_>) -> Option<Cow<'_, EchoedKey>> {
+        None
+    }
 
-    /// Whether a response with this status is the upstream's word against the credential.
-    fn refused_by(&self, status: &[u8], response: &dyn Headers) -> Option<Refused> {
-        challenge(status, response)
+    /// Whether a response is the upstream's word against the credential.
+    fn refused_by(&self, response: &ResponseHead) -> Option<Refused> {
+        challenge(response)
     }
 
     /// Whether Envoy repeats a request whose credential was refused, so that it may get another one.
@@ -120,12 +127,12 @@ pub struct ReadAuth {
     pub passes_challenge: bool,
 }
 
-/// What a response says of a credential in HTTP's own terms (RFC 9110 §11, §15.5.2, §15.5.4).
-fn challenge(status: &[u8], response: &dyn Headers) -> Option<Refused> {
-    match status {
-        b"401" => Some(Refused::Unauthorized),
+/// What a response says of a credential in HTTP's own terms (RFC 9110 §11, §15.5.2, §15.5.4, §15.5.8).
+fn challenge(response: &ResponseHead) -> Option<Refused> {
+    match response.status() {
+        b"401" | b"407" => Some(Refused::Unauthorized),
         // Without a challenge it is about something else: an Origin, say, or a matter of the server's own.
-        b"403" if response.get("www-authenticate").is_some() => Some(Refused::Forbidden),
+        b"403" if response.has_challenge() => Some(Refused::Forbidden),
         _ => None,
     }
 }

@@ -8,7 +8,8 @@ use crate::aws::signer::{HEADERS, Signer};
 use crate::header_name::HeaderName;
 use crate::payload::BodyLimits;
 use crate::refusal::Reason;
-use crate::request::{Attributes, Headers, Request};
+use crate::request::{Attributes, Request};
+use crate::response::ResponseHead;
 use crate::secret::Secret;
 
 /// How the requests to a server are signed, and what its answers mean.
@@ -35,10 +36,10 @@ impl TokenUse for SignedRequests {
     }
 
     /// AWS says 403 whatever it is about, and names that in a header.
-    fn refused_by(&self, status: &[u8], response: &dyn Headers) -> Option<Refused> {
-        let error = if status == b"403" { response.get("x-amzn-errortype") } else { None };
-        let Some(error) = error else { return challenge(status, response) };
-        match error_name(&error) {
+    fn refused_by(&self, response: &ResponseHead) -> Option<Refused> {
+        let error = response.aws_error().filter(|_| response.status() == b"403");
+        let Some(error) = error else { return challenge(response) };
+        match error_name(error) {
             b"ExpiredTokenException"
             | b"ExpiredToken"
             | b"InvalidClientTokenId"
@@ -123,7 +124,7 @@ impl Credential for WithKeys {
         self.usage.header_names()
     }
 
-    fn refused_by(&self, status: &[u8], response: &dyn Headers) -> Option<Refused> {
-        self.usage.refused_by(status, response)
+    fn refused_by(&self, response: &ResponseHead) -> Option<Refused> {
+        self.usage.refused_by(response)
     }
 }

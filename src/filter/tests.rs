@@ -37,8 +37,9 @@ impl Headers for FakeHeaders {
         self.entries.iter().find(|(own, _)| own == name).map(|(_, value)| value.clone())
     }
 
-    fn all(&self) -> Vec<(String, Vec<u8>)> {
-        self.entries.clone()
+    fn visit(&self, see: &mut dyn FnMut(&[u8], &[u8])) {
+        self.reads.set(self.reads.get() + 1);
+        self.entries.iter().for_each(|(name, value)| see(name.as_bytes(), value));
     }
 
     fn remove(&mut self, name: &str) {
@@ -47,6 +48,10 @@ impl Headers for FakeHeaders {
 
     fn set(&mut self, name: &str, value: &[u8]) {
         self.remove(name);
+        self.add(name, value);
+    }
+
+    fn add(&mut self, name: &str, value: &[u8]) {
         self.entries.push((name.to_owned(), value.to_vec()));
     }
 }
@@ -214,13 +219,15 @@ fn an_unmatched_request_is_refused_stripped_or_left_alone() {
 
 #[test]
 fn a_response_keeps_quiet_about_a_key_in_the_query() {
-    let query = r#"{"host": "h", "auth": {"type": "API_KEY", "query": "k", "value": "v"}}"#;
-    let bearer = r#"{"host": "h", "auth": {"type": "BEARER", "token": "v"}}"#;
-    for (config, expected, reads) in [(query, "https://h/mcp/?a=1", 3), (bearer, "https://h/mcp/?a=1&k=v", 1)] {
+    let query = r#"{"host": "h", "auth": {"type": "API_KEY", "query": "k", "value": "a-key"}}"#;
+    let bearer = r#"{"host": "h", "auth": {"type": "BEARER", "token": "a-key"}}"#;
+    for (config, expected, reads) in [(query, "https://h/mcp/?a=1", 2), (bearer, "https://h/mcp/?a=1&k=a-key", 1)] {
         let filter = filter(config);
         let decided = decided(filter.on_request(&mut request(&no_attribute, &mut caller())));
-        let mut response = FakeHeaders::new(&[(":status", "307"), ("location", "https://h/mcp/?a=1&k=v")]);
-        filter.on_response(decided, &mut response);
+        let location = ("location", "https://h/mcp/?a=1&k=a-key");
+        let mut response = FakeHeaders::new(&[(":status", "307"), location]);
+        filter.on_response(decided, &mut response, &|_| None);
+        // One look at all headers, and another one where the key is there.
         assert_eq!(response.reads.get(), reads, "{config}");
         assert_eq!(response.get("location").unwrap(), expected.as_bytes(), "{config}");
     }
@@ -251,6 +258,136 @@ fn trailers_lose_the_same_headers() {
         let mut trailers = FakeHeaders::new(&sent);
         filter.on_trailers(verdict, &mut trailers);
         assert_eq!(trailers.lines(), expected, "{name}");
+    }
+}
+
+/// What is left of a caller's head, behind a filter with these keys and without a credential.
+fn stripped(keys: &str, path: &str, headers: &[(&str, &str)]) -> Vec<String> {
+    let filter = filter(&format!(r#"{{"host": "h", {keys}}}"#));
+    let mut headers = FakeHeaders::new(&[&[(":path", path)], headers].concat());
+    let verdict = decided(filter.on_request(&mut request(&no_attribute, &mut headers))).verdict;
+    assert_eq!(verdict.outcome, Outcome::Stripped);
+    let lines = headers.lines().into_iter().filter(|line| line != ":authority: h" && line != ":path: /");
+    lines.collect()
+}
+
+#[test]
+fn a_prefix_and_a_preset_remove_the_headers_that_are_there() {
+    let sent = [
+        ("X-Auth-Token", "theirs"),
+        ("x-auth-request-user", "theirs"),
+        ("x-forwarded-host", "gateway.example"),
+        ("x-original-url", "/other"),
+        ("x-mine-1", "theirs"),
+        ("x-mine-1", "theirs"),
+        ("X-Mine", "kept"),
+        ("te", "trailers"),
+        ("x-forwarded-proto", "https"),
+        ("cookie", "theirs"),
+        ("accept", "kept"),
+    ];
+    let kept = |names: &[&str]| {
+        let is_kept = |(name, _): &&(&str, &str)| names.contains(name);
+        sent.iter().filter(is_kept).map(|(name, value)| format!("{}: {value}", name.to_lowercase())).collect::<Vec<_>>()
+    };
+    for (keys, expected) in [
+        (
+            r#""stripPresets": ["credentials"]"#,
+            kept(&["x-forwarded-host", "x-original-url", "x-mine-1", "X-Mine", "te", "x-forwarded-proto", "accept"]),
+        ),
+        (
+            r#""stripPresets": ["forwarded"]"#,
+            kept(&["X-Auth-Token", "x-auth-request-user", "x-mine-1", "X-Mine", "te", "x-forwarded-proto", "accept"]),
+        ),
+        (
+            r#""stripPresets": ["forwarded", "credentials"], "stripHeaders": ["X-Mine-*"]"#,
+            kept(&["X-Mine", "te", "x-forwarded-proto", "cookie", "accept"]),
+        ),
+        // The proxy needs these two, however short a prefix is.
+        (r#""stripHeaders": ["x*", "t*", "c*"]"#, kept(&["te", "x-forwarded-proto", "accept"])),
+    ] {
+        assert_eq!(stripped(keys, "/", &sent), expected, "{keys}");
+    }
+}
+
+#[test]
+fn a_header_of_the_credential_arrives_though_a_list_has_it() {
+    let filter = filter(
+        r#"{"host": "h", "stripPresets": ["credentials"], "stripHeaders": ["x-t*"],
+            "auth": {"type": "HEADERS", "headers": {"X-Auth-Token": "ours", "x-token": "ours"}}}"#,
+    );
+    let theirs = [("x-auth-token", "theirs"), ("x-token", "theirs"), ("x-two", "theirs"), ("api-key", "theirs")];
+    let mut headers = FakeHeaders::new(&theirs);
+    filter.on_request(&mut request(&no_attribute, &mut headers));
+    assert_eq!(headers.lines(), [":authority: h", "x-auth-token: ours", "x-token: ours"]);
+}
+
+#[test]
+fn parameters_are_removed_from_the_query_and_the_rest_stays() {
+    let keys = r#""stripQuery": ["access_token", "api key"]"#;
+    for (path, expected) in [
+        ("/mcp?access_token=theirs", "/mcp"),
+        ("/mcp?a=1&access_token=theirs&b=%2f", "/mcp?a=1&b=%2f"),
+        ("/mcp?Access%5FToken=theirs;b", "/mcp?b"),
+        ("/mcp?api+key=theirs&api%20key&c", "/mcp?c"),
+        ("/mcp?my_access_token=1&access_tokens", "/mcp?my_access_token=1&access_tokens"),
+        ("/mcp?", "/mcp?"),
+        ("/mcp", "/mcp"),
+        ("/access_token=1?x", "/access_token=1?x"),
+    ] {
+        let headers = [("x-envoy-original-path", "/theirs")];
+        assert_eq!(stripped(keys, path, &headers), [format!(":path: {expected}")], "{path}");
+    }
+}
+
+#[test]
+fn an_upgrade_keeps_of_connection_what_it_needs() {
+    let filter = filter(r#"{"host": "h"}"#);
+    for (sent, expected) in [
+        ("Upgrade, Authorization", "upgrade"),
+        ("authorization,x-api-key,upgrade", "upgrade"),
+        ("keep-alive, Upgrade", "upgrade"),
+        ("Upgrade", "Upgrade"),
+    ] {
+        let mut headers = FakeHeaders::new(&[("connection", sent), ("upgrade", "websocket")]);
+        let payload = Payload::Unread;
+        filter.on_request(&mut Request { payload, ..request(&no_attribute, &mut headers) });
+        assert_eq!(headers.get("connection").unwrap(), expected.as_bytes(), "{sent}");
+    }
+    // Envoy itself removes the header from what is no upgrade, and a head without a body is none.
+    let mut headers = FakeHeaders::new(&[]);
+    filter.on_request(&mut request(&no_attribute, &mut headers));
+    assert_eq!(headers.reads.get(), 0);
+}
+
+#[test]
+fn a_response_brings_no_session_of_the_gateways_account() {
+    const BEARER: &str = r#""auth": {"type": "BEARER", "token": "t"}"#;
+    const COOKIE: &str = r#""auth": {"type": "HEADERS", "headers": {"Cookie": "ours=1"}}"#;
+    const CHALLENGES: [&str; 2] = ["www-authenticate: Bearer", "proxy-authenticate: Basic"];
+    let sent = [
+        (":status", "200"),
+        ("set-cookie", "a=1"),
+        ("set-cookie", "b=2"),
+        ("www-authenticate", "Bearer"),
+        ("proxy-authenticate", "Basic"),
+        ("x-session", "1"),
+    ];
+    let (cookies, session) = (["set-cookie: a=1", "set-cookie: b=2"], ["x-session: 1"]);
+    for (keys, expected) in [
+        (BEARER.to_owned(), session.to_vec()),
+        (format!(r#"{BEARER}, "stripHeaders": []"#), [&cookies[..], &session].concat()),
+        (format!(r#"{COOKIE}, "stripHeaders": []"#), session.to_vec()),
+        (format!(r#"{BEARER}, "stripResponseHeaders": []"#), [&cookies[..], &session].concat()),
+        (format!(r#"{BEARER}, "stripResponseHeaders": ["X-Session"]"#), cookies.to_vec()),
+        (BEARER.replace("\"t\"", "\"t\", \"passChallenge\": true"), [&CHALLENGES[..], &session].concat()),
+        ("\"enabled\": true".to_owned(), FakeHeaders::new(&sent).lines()[1..].iter().map(String::as_str).collect()),
+    ] {
+        let filter = filter(&format!(r#"{{"host": "h", {keys}}}"#));
+        let decided = decided(filter.on_request(&mut request(&no_attribute, &mut caller())));
+        let mut response = FakeHeaders::new(&sent);
+        assert_eq!(filter.on_response(decided, &mut response, &|_| None), None, "{keys}");
+        assert_eq!(response.lines()[1..], expected, "{keys}");
     }
 }
 

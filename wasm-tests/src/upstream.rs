@@ -48,6 +48,9 @@ pub const CHALLENGE: &str = "/challenge";
 /// The last part of a path where a connection is upgraded, told `upgraded`, and closed.
 pub const UPGRADE: &str = "/upgrade";
 
+/// The last part of a path that is answered as [`Upstream::answer`] says.
+pub const ANSWER: &str = "/answer";
+
 /// The trailer of every answer that sends a body back.
 pub const TRAILER: &str = "x-echo-trailer";
 
@@ -123,6 +126,17 @@ impl Upstream {
         *self.recorder.judge.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(judge));
     }
 
+    /// From now on, answers to [`ANSWER`] with this status and these headers.
+    pub fn answer(&self, status: StatusCode, headers: &[(&str, &str)]) {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            if let (Ok(name), Ok(value)) = (HeaderName::try_from(*name), HeaderValue::try_from(*value)) {
+                map.append(name, value);
+            }
+        }
+        *self.recorder.answer.lock().unwrap_or_else(PoisonError::into_inner) = (status, map);
+    }
+
     /// How many requests have begun, whether or not the rest of them arrives.
     pub fn begun(&self) -> usize {
         *self.recorder.begun.borrow()
@@ -174,6 +188,7 @@ type Judge = dyn Fn(&Seen) -> Result<(), Denied> + Send + Sync;
 struct Recorder {
     refused: Mutex<Refused>,
     judge: Mutex<Option<Arc<Judge>>>,
+    answer: Mutex<(StatusCode, HeaderMap)>,
     begun: watch::Sender<usize>,
     seen: Mutex<HashMap<String, Vec<Seen>>>,
     gates: Mutex<HashMap<String, Arc<Notify>>>,
@@ -240,6 +255,12 @@ impl Service for Recorder {
         }
         match uri.path() {
             path if path.contains(STATUS) => status(path),
+            path if path.ends_with(ANSWER) => {
+                let (status, headers) = self.answer.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let mut response = answer(status, |_| async {});
+                *response.headers_mut() = headers;
+                response
+            }
             path if path.ends_with(EVENTS) => events(self.gate(&id)),
             path if path.ends_with(UPGRADE) => upgraded(upgrade),
             path if path.ends_with(REDIRECT) => redirect(&authority, &uri),

@@ -135,6 +135,12 @@ pub fn set_header(map: MapType, name: &str, value: &[u8]) -> Result<(), Status> 
     checked(unsafe { import::proxy_replace_header_map_value(map as u32, name, length, value.as_ptr(), value.len()) })
 }
 
+/// Puts a header behind those called `name`.
+pub fn add_header(map: MapType, name: &str, value: &[u8]) -> Result<(), Status> {
+    let (name, length) = (name.as_ptr(), name.len());
+    checked(unsafe { import::proxy_add_header_map_value(map as u32, name, length, value.as_ptr(), value.len()) })
+}
+
 /// The property at this path.
 pub fn property(path: &[&str]) -> Option<Vec<u8>> {
     let path = encode_path(path);
@@ -358,6 +364,13 @@ mod import {
         ) -> u32;
         pub fn proxy_remove_header_map_value(map: u32, name: *const u8, name_size: usize) -> u32;
         pub fn proxy_replace_header_map_value(
+            map: u32,
+            name: *const u8,
+            name_size: usize,
+            value: *const u8,
+            value_size: usize,
+        ) -> u32;
+        pub fn proxy_add_header_map_value(
             map: u32,
             name: *const u8,
             name_size: usize,

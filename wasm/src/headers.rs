@@ -31,13 +31,8 @@ impl Headers for HeaderMap {
         abi::header(self.map, name)
     }
 
-    fn all(&self) -> Vec<(String, Vec<u8>)> {
-        let mut all = Vec::new();
-        abi::visit_headers(self.map, |name, value| {
-            // Envoy takes only names of ASCII characters.
-            all.push((String::from_utf8_lossy(name).into_owned(), value.to_vec()));
-        });
-        all
+    fn visit(&self, see: &mut dyn FnMut(&[u8], &[u8])) {
+        abi::visit_headers(self.map, see);
     }
 
     fn remove(&mut self, name: &str) {
@@ -46,5 +41,9 @@ impl Headers for HeaderMap {
 
     fn set(&mut self, name: &str, value: &[u8]) {
         self.has_failed |= abi::set_header(self.map, name, value).is_err();
+    }
+
+    fn add(&mut self, name: &str, value: &[u8]) {
+        self.has_failed |= abi::add_header(self.map, name, value).is_err();
     }
 }

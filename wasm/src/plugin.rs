@@ -11,7 +11,7 @@ use mcp_upstream_auth::held_request::HeldRequest;
 use mcp_upstream_auth::late_bodies::{LateBodies, PATIENCE};
 use mcp_upstream_auth::payload::Payload;
 use mcp_upstream_auth::refusal::{self, Reason};
-use mcp_upstream_auth::request::{Headers, Request};
+use mcp_upstream_auth::request::Request;
 use mcp_upstream_auth::selection::ServerId;
 use mcp_upstream_auth::time::Time;
 use mcp_upstream_auth::token::{Refusal, Wait, Waiter};
@@ -176,15 +176,12 @@ impl Plugin {
     }
 
     /// Deals with an upstream's word against the credential.
-    pub fn answer(&self, challenge: Challenge, decided: Decided, headers: &mut HeaderMap) -> Action {
+    pub fn answer(&self, challenge: Challenge, decided: Decided) -> Action {
         let refused = |token: SentToken| self.filter.tokens().challenged(token.id, token.generation, &self.envoy());
         let has_another = challenge.token.is_some_and(refused);
         let reason = match challenge.handling {
             Handling::Relay => return Action::Continue,
-            Handling::LeaveToRetry(_) if has_another => {
-                headers.remove("www-authenticate");
-                return Action::Continue;
-            }
+            Handling::LeaveToRetry(_) if has_another => return Action::Continue,
             Handling::LeaveToRetry(reason) | Handling::Refuse(reason) => reason,
         };
         if let Some(server) = decided.verdict.server.and_then(|id| self.filter.servers().get(id)) {
@@ -204,7 +201,8 @@ pub fn request(headers: &mut HeaderMap, payload: Payload) -> Request<'_> {
     Request { headers, attributes: &read_attribute, payload, now: &now }
 }
 
-fn read_attribute(path: &[&str]) -> Option<Vec<u8>> {
+/// Reads an attribute of the request at hand.
+pub fn read_attribute(path: &[&str]) -> Option<Vec<u8>> {
     abi::property(path)
 }
 

@@ -11,7 +11,7 @@ use mcp_upstream_auth::token::{Refusal, TokenId, Wait};
 
 use crate::abi::{self, Action, BufferType, MapType};
 use crate::headers::HeaderMap;
-use crate::plugin::{Plugin, refuse, request};
+use crate::plugin::{Plugin, read_attribute, refuse, request};
 
 /// One request. It keeps the configuration that it began with.
 pub struct Stream {
@@ -130,8 +130,8 @@ impl Stream {
     pub fn on_response_headers(&mut self) -> Action {
         let (Some(plugin), Some(decided)) = (&self.plugin, self.decided()) else { return Action::Continue };
         let mut headers = HeaderMap::new(MapType::ResponseHeaders);
-        let challenge = plugin.filter.on_response(decided, &mut headers);
-        let action = challenge.map(|challenge| plugin.answer(challenge, decided, &mut headers));
+        let challenge = plugin.filter.on_response(decided, &mut headers, &read_attribute);
+        let action = challenge.map(|challenge| plugin.answer(challenge, decided));
         headers.report_failure();
         action.unwrap_or(Action::Continue)
     }

@@ -153,7 +153,7 @@ fn the_word_of_aws_is_in_a_header() {
         let decided = decided(filter.on_request(&mut request(&no_attribute, &mut caller())));
         let mut response = FakeHeaders::new(&[(":status", status), ("x-amzn-errortype", error)]);
         response.entries.retain(|(_, value)| !value.is_empty());
-        filter.on_response(decided, &mut response).map(|Challenge { handling, .. }| handling)
+        filter.on_response(decided, &mut response, &|_| None).map(|Challenge { handling, .. }| handling)
     };
     let unauthorized = Some(Handling::Refuse(Reason::UpstreamUnauthorized));
     let forbidden = Some(Handling::Refuse(Reason::UpstreamForbidden));

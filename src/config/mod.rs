@@ -220,6 +220,7 @@ fn server(
 ) -> Option<Server> {
     let enabled = keys.as_ref().and_then(|keys| keys.enabled).unwrap_or(true);
     let host = keys.and_then(|keys| checks.at("host").accept(rules::host(&keys.host)));
+    let is_only = name.is_none();
     let name: Rc<str> = name.or(host.as_deref()).unwrap_or_default().into();
     let mut auth = auth.unwrap_or(Json::Null);
     let mut checks = checks.at("auth");
@@ -228,8 +229,10 @@ fn server(
     }
     let ReadAuth { auth, passes_challenge } = checks.accept_at(Auth::read(auth))?;
     let upstream = if enabled {
-        let credential = auth
-            .compile(&mut checks, ServerTokens { tokens, server: &name, host: host.as_deref().unwrap_or_default() })?;
+        let credential = auth.compile(
+            &mut checks,
+            ServerTokens { tokens, server: &name, host: host.as_deref().unwrap_or_default(), is_only },
+        )?;
         Some(Upstream { host: host?, credential, passes_challenge })
     } else {
         host?;

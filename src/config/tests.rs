@@ -50,6 +50,8 @@ pub fn accepted() -> Vec<String> {
         r#"{"host": "h", "enabled": false, "auth": {"type": "BASIC", "username": "a:b", "password": ""}}"#,
         r#"{"host": "h", "auth": null, "enabled": null, "stripHeaders": null}"#,
         r#"{"host": "h", "stripHeaders": ["X-Any", "Authorization", "x-any-*"]}"#,
+        r#"{"host": "a.example", "auth": {"type": "OAUTH2", "tokenUrl": "https://a.example/token", "tokenCluster": "auth", "clientId": "c", "clientAuth": "none"}}"#,
+        r#"{"servers": {"a": {"host": "a.example", "auth": {"type": "OAUTH2", "tokenUrl": "https://a.example/token", "clientId": "c", "clientAuth": "none"}}}}"#,
         r#"{"host": "h", "stripPresets": ["credentials", "forwarded"], "stripQuery": ["access_token", "a b"], "stripResponseHeaders": ["Set-Cookie", "x-a"]}"#,
         r#"{"servers": {"a": {"host": "h"}}, "stripPresets": [], "stripQuery": [], "stripResponseHeaders": []}"#,
         r#"{"host": "h", "stripPresets": null, "stripQuery": null, "stripResponseHeaders": null}"#,
@@ -406,6 +408,21 @@ fn refused_beyond_the_schema() -> Vec<(String, Vec<&'static str>)> {
             "servers.s.auth.headers.y: must not begin or end with white space",
         ]),
     ];
+    // A filter in a cluster is its only server's.
+    for (host, url) in [
+        ("a.example", "https://a.example/token"),
+        ("A.example:8443", "https://a.example:443"),
+        ("127.0.0.1:80", "http://127.0.0.1:81/token"),
+    ] {
+        table.push((
+            format!(r#"{{"host": "{host}", "auth": {{"type": "OAUTH2", "tokenUrl": "{url}", "clientId": "c", "clientAuth": "none"}}}}"#),
+            vec!["auth.tokenCluster: is required where the URL has the server's own host: name a cluster that leads there and does not have this filter"],
+        ));
+    }
+    table.push((
+        r#"{"host": "127.0.0.1", "auth": {"type": "AWS_SIGV4", "region": "r", "service": "s", "credentials": "imds", "credentialsUrl": "http://127.0.0.1:81"}}"#.into(),
+        vec!["auth.credentialsCluster: is required where the URL has the server's own host: name a cluster that leads there and does not have this filter"],
+    ));
     table.extend(oauth2_refused_beyond_the_schema());
     table.extend(aws::refused_beyond_the_schema());
     for control in ["\\r", "\\n", "\\u0000", "\\u007f"] {

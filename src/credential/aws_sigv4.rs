@@ -101,7 +101,7 @@ impl Kind for AwsSigV4 {
             return Some(Box::new(WithKeys { usage: usage?, keys: keys? }));
         }
         let max_wait = self.max_wait_ms.as_ref().map_or(PATIENCE, Millis::duration);
-        let issuer = self.issuer(checks);
+        let issuer = self.issuer(checks, &tokens);
         is_meant?;
         let fetching = Fetching { issuer: Box::new(issuer?), usage: Box::new(usage?), max_wait, is_retried: false };
         Some(credential(fetching, tokens, checks.path()))
@@ -181,9 +181,9 @@ impl AwsSigV4 {
         Some(KeySource::new(id?, secret?, token?))
     }
 
-    fn issuer(self, checks: &mut Checks<'_>) -> Option<KeyIssuerTemplate> {
+    fn issuer(self, checks: &mut Checks<'_>, tokens: &ServerTokens<'_>) -> Option<KeyIssuerTemplate> {
         let url = checks.at("credentialsUrl").accept(self.checked_url());
-        let endpoint = endpoint(url, self.credentials_cluster.as_deref(), checks.at("credentialsCluster"));
+        let endpoint = endpoint(url, self.credentials_cluster.as_deref(), checks.at("credentialsCluster"), tokens);
         let timeout = self.request_timeout_ms.as_ref().map_or(PATIENCE, Millis::duration);
         let source = self.source(checks);
         Some(KeyIssuerTemplate { endpoint: endpoint?, source: source?, timeout })

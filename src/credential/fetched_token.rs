@@ -67,13 +67,35 @@ pub struct Fetching {
 }
 
 /// The endpoint at `url`, by way of this cluster, whose key is at `checks`, or else of the one called as the host.
-pub fn endpoint(url: Option<Url>, cluster: Option<&str>, mut checks: Checks<'_>) -> Option<Endpoint> {
-    let cluster = match cluster {
-        Some(cluster) => checks.accept(text(cluster)).map(str::to_owned),
-        None => url.as_ref().map(|url| url.host.clone()),
+///
+/// A filter in a cluster cannot fetch through that cluster: it would have to wait for itself. Where the endpoint has the
+/// host of the only server, both may be behind the cluster of that name, so the configuration must say which one it is.
+pub fn endpoint(
+    url: Option<Url>,
+    cluster: Option<&str>,
+    mut checks: Checks<'_>,
+    tokens: &ServerTokens<'_>,
+) -> Option<Endpoint> {
+    let cluster = match (cluster, &url) {
+        (Some(cluster), _) => checks.accept(text(cluster)).map(str::to_owned),
+        (None, Some(url)) if tokens.is_only && is_host_of(&url.host, tokens.host) => {
+            checks.fail(
+                "is required where the URL has the server's own host: name a cluster that leads there and does not have \
+                 this filter",
+            );
+            None
+        }
+        (None, Some(url)) => Some(url.host.clone()),
+        (None, None) => None,
     };
     let Url { scheme, authority, path, .. } = url?;
     Some(Endpoint { cluster: cluster?, scheme, authority, path })
+}
+
+/// Whether `host` is that of `authority`, which may have a port.
+fn is_host_of(host: &str, authority: &str) -> bool {
+    let name = authority.rsplit_once(':').map_or(authority, |(name, _)| name);
+    host.eq_ignore_ascii_case(authority) || host.eq_ignore_ascii_case(name)
 }
 
 /// The credential of a server whose `auth` is at `path` in the configuration.

@@ -117,6 +117,8 @@ pub struct ServerTokens<'a> {
     pub server: &'a Rc<str>,
     /// The server's host.
     pub host: &'a str,
+    /// Whether it is the only server, as it is for a filter in its cluster.
+    pub is_only: bool,
 }
 
 /// An `auth` object whose keys are read.

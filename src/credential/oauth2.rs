@@ -87,7 +87,7 @@ impl Kind for OAuth2 {
     fn compile(self, checks: &mut Checks<'_>, tokens: ServerTokens<'_>) -> Option<Box<dyn Credential>> {
         let max_wait = self.max_wait_ms.as_ref().map_or(PATIENCE, Millis::duration);
         let is_retried = self.retry_on_401.unwrap_or(false);
-        let client = self.client(checks)?;
+        let client = self.client(checks, &tokens)?;
         let fetching = Fetching { issuer: Box::new(client), usage: Box::new(InAuthorization), max_wait, is_retried };
         Some(credential(fetching, tokens, checks.path()))
     }
@@ -109,11 +109,11 @@ impl TokenUse for InAuthorization {
 }
 
 impl OAuth2 {
-    fn client(mut self, checks: &mut Checks<'_>) -> Option<ClientTemplate> {
+    fn client(mut self, checks: &mut Checks<'_>, tokens: &ServerTokens<'_>) -> Option<ClientTemplate> {
         let url = checks.at("tokenUrl").accept(self.checked_url());
         let id = checks.at("clientId").accept(text(&self.client_id)).map(str::to_owned);
         let parameters = self.parameters(checks);
-        let endpoint = endpoint(url, self.token_cluster.as_deref(), checks.at("tokenCluster"));
+        let endpoint = endpoint(url, self.token_cluster.as_deref(), checks.at("tokenCluster"), tokens);
         let timeout = self.request_timeout_ms.as_ref().map_or(PATIENCE, Millis::duration);
         let auth = self.client_auth(checks);
         Some(ClientTemplate { endpoint: endpoint?, id: id?, auth: auth?, parameters: parameters?, timeout })

@@ -53,7 +53,8 @@ impl From<Reason> for Refusal {
 /// Why this request will get no token in time, if that is certain.
 pub fn hopeless(record: &Record, waiter: &Waiter, now: Time) -> Option<Refusal> {
     match record.outlook(now) {
-        Outlook::Failed(kind, retry) if retry > waiter.deadline => {
+        // Only a change of the configuration heals a cluster that leads back to the filter.
+        Outlook::Failed(kind, retry) if retry > waiter.deadline || kind == FailureKind::ClusterFiltered => {
             Some(Refusal { reason: kind.reason(), retry_after: Some(retry.since(now)) })
         }
         _ if waiter.deadline <= now || waiter.since.since(now) > SET_BACK => {

@@ -84,6 +84,9 @@ strict! {
     Endpoint { fqdn: Fqdn }
     Fqdn { hostname: String, port: u16 }
 
+    HttpRouteFilterSpec { direct_response: DirectResponse }
+    DirectResponse { status_code: u16 }
+
     EnvoyExtensionPolicySpec { target_refs: Vec<Reference>, wasm: Vec<Wasm> }
     Wasm { name: String, code: Code, fail_open: bool, env: Option<WasmEnv>, config: Value }
     WasmEnv { host_keys: Vec<String> }
@@ -102,6 +105,7 @@ fn every_manifest_is_of_envoy_gateways_types_and_of_no_other_field() {
             "Backend" => assert_is::<Resource<BackendSpec>>(document),
             "BackendTLSPolicy" => assert_is::<BackendTLSPolicy>(document),
             "HTTPRoute" => assert_is::<HTTPRoute>(document),
+            "HTTPRouteFilter" => assert_is::<Resource<HttpRouteFilterSpec>>(document),
             "EnvoyExtensionPolicy" => assert_is::<Resource<EnvoyExtensionPolicySpec>>(document),
             kind => panic!("{kind}"),
         }
@@ -231,6 +235,24 @@ fn filter_of(policy: &Value) -> Value {
     json!({"name": format!("envoy.filters.http.wasm/{id}"), "disabled": true, "typed_config": config})
 }
 
+/// The routes that Envoy Gateway makes of an HTTPRoute's second rule, which refuses. They come first, as they match more.
+fn refusing_routes(manifests: &Manifests, route: &Value) -> Vec<Value> {
+    let rule = &route["spec"]["rules"][1];
+    let [filter] = rule["filters"].as_array().map(Vec::as_slice).unwrap_or_default() else { return Vec::new() };
+    let filter = manifests.named("HTTPRouteFilter", filter["extensionRef"]["name"].as_str().unwrap());
+    let status = &filter["spec"]["directResponse"]["statusCode"];
+    let matches = rule["matches"].as_array().unwrap().iter().map(|matches| {
+        let mut matching = json!({"path_separated_prefix": matches["path"]["value"]});
+        if let Some(header) = matches["headers"].get(0) {
+            let name = header["name"].as_str().unwrap().to_lowercase();
+            let regex = json!({"safe_regex": {"regex": header["value"]}});
+            matching["headers"] = json!([{"name": name, "string_match": regex}]);
+        }
+        json!({"match": matching, "direct_response": {"status": status}})
+    });
+    matches.collect()
+}
+
 /// The route that Envoy Gateway makes of an HTTPRoute's first rule, with the filter of its policy.
 fn route_of(manifests: &Manifests, route: &Value) -> Value {
     let rule = &route["spec"]["rules"][0];
@@ -276,7 +298,9 @@ fn the_policies_give_each_server_its_credential() {
                     Some(hosts) => {
                         gateway.virtual_host(json!({"name": name, "domains": hosts, "routes": [translated]}))
                     }
-                    None => gateway.route(translated),
+                    None => {
+                        refusing_routes(&manifests, route).into_iter().fold(gateway, Gateway::route).route(translated)
+                    }
                 };
                 gateway = gateway.cluster(cluster(&name, address, Protocol::Http1));
             }
@@ -295,6 +319,15 @@ fn the_policies_give_each_server_its_credential() {
             assert_eq!((head.authority.as_str(), head.path_and_query.as_str()), (server, "/mcp"));
             assert_eq!(head.header("authorization"), [authorization]);
             assert!(head.header("x-api-key").is_empty());
+        }
+        for path in ["/github/mcp", "/tools/mcp"] {
+            let web_page = [("origin", "https://evil.example")];
+            let (reply, seen) =
+                fixture.exchange(TestRequest { path, headers: &web_page, ..TestRequest::default() }).await;
+            assert_eq!((reply.status.as_u16(), seen.len()), (403, 0), "{path}");
+            let metadata = path.replace("/mcp", "/.well-known/oauth-protected-resource/mcp");
+            let (reply, seen) = fixture.exchange(TestRequest { path: &metadata, ..TestRequest::default() }).await;
+            assert_eq!((reply.status.as_u16(), seen.len()), (403, 0), "{metadata}");
         }
         // Nobody reaches the token server by the route that only makes its cluster.
         let request = "POST /oauth/token HTTP/1.1\r\nhost: token-server.invalid\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";

@@ -1,12 +1,14 @@
 //! `envoy/gateway.yaml`: who fails governance causes no injection and no token fetch, and who passes it leaves no
 //! credential of theirs with the MCP server.
 
+use std::convert::Infallible;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http_body_util::Full;
+use http_body_util::channel::Channel;
 use hyper::Request;
 use ring::hmac;
 use ring::rand::SystemRandom;
@@ -23,6 +25,7 @@ use wasm_tests::token_server::Behaviour;
 
 use crate::fixture::{envoy_has, run, running};
 use crate::mcp_client::{Era, converse};
+use crate::only_mcp::is_refused;
 use crate::shipped::{Shipped, any_port, options};
 use crate::tls::{Authority, behind_tls};
 
@@ -274,7 +277,11 @@ fn unauthorized(server: &str, limited: &Credential, stranger: &Credential) -> Ve
         ("a body that is no MCP", call(json!({"method": "tools/call", "params": {"name": "echo"}})), 400),
         ("a body of another type", echo().with("content-type", "text/plain"), 400),
         ("no body", Call::to(server, "").by(limited), 400),
-        ("PUT", echo().method("PUT"), 400),
+        ("PUT", echo().method("PUT"), 403),
+        ("a call in the body of a GET", echo().method("GET").with("accept", "text/event-stream"), 413),
+        ("a call in the body of a DELETE", echo().method("DELETE").with("mcp-session-id", "any"), 413),
+        ("a web page", echo().with("origin", "https://evil.example"), 403),
+        ("a preflight", echo().method("OPTIONS").with("origin", "https://evil.example"), 403),
         ("TRACE", Call::to(server, "").by(limited).method("TRACE"), 403),
         ("GET without a stream", Call::to(server, "").by(limited).method("GET").with("accept", "*"), 400),
     ]
@@ -421,6 +428,86 @@ fn a_caller_whom_no_filter_authenticates_is_refused_whatever_the_policies_say() 
         let call = Call::to("fetched", tool_call("echo")).by(&bearer(&issuer.jwt("nobody", json!({}))));
         call.send(&gateway, Protocol::Http1).await;
         assert_eq!(gateway.server.arrivals().len(), before.1 + 1, "the policies let in nobody");
+    });
+}
+
+/// Over HTTP/2, a body needs no `content-length`.
+#[test]
+fn a_get_has_no_body_whatever_it_says_of_its_length() {
+    if !envoy_has(40, "the filters before this one in gateway.yaml") {
+        return;
+    }
+    run(async {
+        let gateway = start(&Issuer::new()).await;
+        let call = tool_call("count").to_string();
+        for protocol in [Protocol::Http1, Protocol::Http2] {
+            for (method, name, value) in [("GET", "accept", "text/event-stream"), ("DELETE", "mcp-session-id", "any")] {
+                let (mut sender, body) = Channel::<Bytes, Infallible>::new(1);
+                let mut request = Request::builder()
+                    .method(method)
+                    .uri("http://gateway.example/github-mcp/mcp")
+                    .header("host", "gateway.example")
+                    .header("x-api-key", SUPPORT_BOT)
+                    .header(name, value);
+                if protocol == Protocol::Http1 {
+                    request = request.header("transfer-encoding", "chunked");
+                }
+                let answer = tokio::spawn(send(gateway.gateway, protocol, request.body(body).unwrap()));
+                let _ = sender.send_data(Bytes::from(call.clone())).await;
+                drop(sender);
+                let reply = answer.await.unwrap().unwrap();
+                assert_eq!(reply.status, 413, "{method} {protocol:?}: {:?}", reply.body);
+            }
+        }
+        assert!(gateway.server.arrivals().is_empty());
+    });
+}
+
+/// The forms that the example shows in comments.
+#[test]
+fn a_web_page_that_is_allowed_gets_its_preflight_answered() {
+    if !envoy_has(40, "the filters before this one in gateway.yaml") {
+        return;
+    }
+    run(async {
+        const OURS: &str = "https://app.example.com";
+        let refusing = |line: &str| line.contains("web_pages: {") && line.contains("present_match");
+        let example: String =
+            example().lines().filter(|line| !refusing(line)).map(|line| format!("{line}\n")).collect();
+        let mut config = example;
+        for first in ["- name: envoy.filters.http.cors", "typed_per_filter_config:", "web_pages: {"] {
+            config = uncommented(&config, first);
+        }
+        let issuer = Issuer::new();
+        let gateway = start_with(&with_jwks(&config, &issuer)).await;
+        let preflight = |origin| Call::to("github-mcp", "").method("OPTIONS").with("origin", origin);
+        let before = effects(&gateway).await;
+        let reply = preflight(OURS).with("access-control-request-method", "POST").send(&gateway, Protocol::Http1).await;
+        assert_eq!((reply.status.as_u16(), reply.header("access-control-allow-origin").as_deref()), (200, Some(OURS)));
+        for origin in ["https://evil.example", "null", "https://app.example.com.evil.example"] {
+            let call = preflight(origin).with("access-control-request-method", "POST");
+            let reply = call.send(&gateway, Protocol::Http1).await;
+            assert_eq!((reply.status.as_u16(), reply.header("access-control-allow-origin")), (403, None), "{origin}");
+            let call = Call::to("github-mcp", tool_call("echo")).by(&key(SUPPORT_BOT)).with("origin", origin);
+            assert_eq!(call.send(&gateway, Protocol::Http1).await.status, 403, "{origin}");
+        }
+        assert_eq!(effects(&gateway).await, before);
+        let echo = stateless_call("github-mcp", "echo", "tools/call", "echo").by(&key(SUPPORT_BOT));
+        let reply = echo.with("origin", OURS).send(&gateway, Protocol::Http1).await;
+        assert_eq!((reply.status.as_u16(), reply.header("access-control-allow-origin").as_deref()), (200, Some(OURS)));
+    });
+}
+
+#[test]
+fn only_what_mcp_has_passes() {
+    if !envoy_has(40, "the filters before this one in gateway.yaml") {
+        return;
+    }
+    run(async {
+        let gateway = start(&Issuer::new()).await;
+        let before = effects(&gateway).await;
+        is_refused(gateway.gateway, "/github-mcp/mcp", &[("x-api-key", NIGHT_JOB)]).await;
+        assert_eq!(effects(&gateway).await, before);
     });
 }
 

@@ -65,6 +65,19 @@ fn the_gateway_serves_callers_with_a_jwt_alone_and_no_route_is_there_before_that
             "to": [{"operation": {"methods": ["GET", "POST", "DELETE"]}}],
         }])
     );
+    let denied = &manifests.named("AuthorizationPolicy", "mcp-only")["spec"];
+    assert_eq!(denied["action"], "DENY");
+    assert_eq!(denied["selector"], authorization["selector"]);
+    let prefixes =
+        routes(manifests.named("VirtualService", "mcp")).into_iter().map(|route| route["match"]["prefix"].clone());
+    let paths: Vec<_> = prefixes.map(|prefix| format!("{}.well-known/*", prefix.as_str().unwrap())).collect();
+    assert_eq!(
+        denied["rules"],
+        json!([
+            {"when": [{"key": "request.headers[origin]", "values": ["*"]}]},
+            {"to": [{"operation": {"paths": paths}}]},
+        ])
+    );
     let before = ["RequestAuthentication", "AuthorizationPolicy", "WasmPlugin", "EnvoyFilter"];
     manifests.assert_order(&before, &["Gateway", "VirtualService"]);
 }
@@ -203,6 +216,13 @@ fn routes(service: &Value) -> Vec<Value> {
         if let Some(method) = condition["method"]["exact"].as_str() {
             matching["headers"] = json!([{"name": ":method", "string_match": {"exact": method}}]);
         }
+        if let Some(methods) = condition["method"]["regex"].as_str() {
+            matching["headers"] = json!([{"name": ":method", "string_match": {"safe_regex": {"regex": methods}}}]);
+        }
+        for name in condition["headers"].as_object().into_iter().flat_map(serde_json::Map::keys) {
+            assert_eq!(condition["headers"][name], json!({}), "Istio looks whether it is there");
+            matching["headers"] = json!([{"name": name, "present_match": true}]);
+        }
         if http.get("directResponse").is_some() {
             return json!({"match": matching, "direct_response": http["directResponse"]});
         }
@@ -315,10 +335,15 @@ impl Proxy {
 
     /// Sends a request with the caller's own credentials; gives the answer and what arrived.
     async fn send(&self, method: &str, host: &str, path: &str) -> (String, Vec<Seen>) {
+        self.send_with("", method, host, path).await
+    }
+
+    /// The same with further lines of header.
+    async fn send_with(&self, lines: &str, method: &str, host: &str, path: &str) -> (String, Vec<Seen>) {
         let id = new_id();
         let request = format!(
             "{method} {path} HTTP/1.1\r\nhost: {host}\r\n{ID}: {id}\r\nauthorization: Bearer theirs\r\nx-api-key: theirs\r\n\
-             x_api_key: theirs\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+             x_api_key: theirs\r\n{lines}content-length: 0\r\nconnection: close\r\n\r\n"
         );
         let answer = send_raw(self.fixture.address, request.as_bytes()).await.unwrap();
         (answer, self.fixture.upstream.seen(&id))
@@ -440,8 +465,16 @@ fn the_sidecars_plugin_gives_each_server_its_credential_and_leaves_others_alone(
         assert_eq!(seen[0].head.authority, "other");
         assert_eq!(seen[0].head.header("authorization"), ["Bearer theirs"]);
         for server in ["mcp.example.com", "tools.example.com"] {
-            let (answer, seen) = proxy.send("TRACE", server, "/mcp").await;
-            assert!(answer.starts_with("HTTP/1.1 405 ") && seen.is_empty(), "{answer}");
+            for (method, path, status) in [
+                ("TRACE", "/mcp", 405),
+                ("PUT", "/mcp", 405),
+                ("GET", "/.well-known/oauth-protected-resource/mcp", 404),
+            ] {
+                let (answer, seen) = proxy.send(method, server, path).await;
+                assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")) && seen.is_empty(), "{method}: {answer}");
+            }
+            let (answer, seen) = proxy.send_with("origin: https://evil.example\r\n", "POST", server, "/mcp").await;
+            assert!(answer.starts_with("HTTP/1.1 403 ") && seen.is_empty(), "{answer}");
         }
     });
 }

@@ -22,6 +22,7 @@ mod manifests;
 mod mcp;
 mod metrics;
 mod oauth2;
+mod only_mcp;
 mod python_client;
 mod reload;
 mod responses;

@@ -15,6 +15,7 @@ use wasm_tests::{module, repository};
 
 use crate::fixture::{envoy_has, run, running};
 use crate::mcp_client::{Era, converse};
+use crate::only_mcp::{self, is_refused};
 use crate::tls::{Authority, behind_tls};
 
 /// An Envoy with a shipped configuration, which differs from it in nothing but ports.
@@ -92,8 +93,12 @@ fn envoy_yaml_serves_all_its_servers() {
         let arrived = shipped.server.arrivals().len();
         let trace = "TRACE /github-mcp/mcp HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n";
         let answer = send_raw(shipped.gateway, trace.as_bytes()).await.unwrap();
-        assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
-        assert_eq!(shipped.server.arrivals().len(), arrived, "TRACE arrived");
+        assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+        for (name, _) in demo::servers(&shipped.tokens.issued()) {
+            is_refused(shipped.gateway, &format!("/{name}/mcp"), &[]).await;
+        }
+        assert_eq!(shipped.server.arrivals().len(), arrived, "something arrived");
+        assert_overrides_are_removed(&shipped, "/github-mcp/mcp").await;
         let log = shipped.envoy.stop().await.unwrap();
         assert!(log.contains("POST /keyed/mcp 200 keyed"), "the access log is not there:\n{log}");
         for (_, secret) in demo::SECRETS {
@@ -122,8 +127,25 @@ fn the_configuration_of_the_compose_stack_serves_its_servers() {
             let transcript =
                 converse(&url, &[("authorization", "Bearer theirs")], Protocol::Http1, Era::Sessions).await;
             assert_eq!(transcript.unwrap().results.len(), 4, "{name}");
+            let arrived = shipped.server.arrivals().len();
+            is_refused(shipped.gateway, &format!("/{name}/mcp"), &[]).await;
+            assert_eq!(shipped.server.arrivals().len(), arrived, "{name}");
         }
+        assert_overrides_are_removed(&shipped, "/github-mcp/mcp").await;
     });
+}
+
+/// The headers by which some servers take another method or path do not reach the server.
+async fn assert_overrides_are_removed(shipped: &Shipped, endpoint: &str) {
+    const OVERRIDES: [&str; 5] =
+        ["x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url"];
+    let arrived = shipped.server.arrivals().len();
+    only_mcp::request(shipped.gateway, "POST", endpoint, &OVERRIDES.map(|name| (name, "theirs"))).await;
+    let arrivals = shipped.server.arrivals();
+    assert_eq!(arrivals.len(), arrived + 1);
+    for name in OVERRIDES {
+        assert_eq!(arrivals[arrived].header(name), [""; 0], "{name}");
+    }
 }
 
 /// The tags of the shipped configuration make labels of outcome and server.
@@ -171,10 +193,10 @@ fn the_configuration_in_the_readme_serves_an_mcp_server() {
             assert_eq!(arrival.header("authorization"), ["Bearer demo-github-token"]);
             assert_eq!(arrival.authority, "github-mcp.example");
         }
-        let trace = "TRACE /mcp HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n";
-        let answer = send_raw(shipped.gateway, trace.as_bytes()).await.unwrap();
-        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
-        assert!(shipped.server.arrivals().iter().all(|arrival| arrival.method != "TRACE"));
+        let arrived = shipped.server.arrivals().len();
+        is_refused(shipped.gateway, "/mcp", &[]).await;
+        assert_eq!(shipped.server.arrivals().len(), arrived);
+        assert_overrides_are_removed(&shipped, "/mcp").await;
         // The pieces that the README adds to it.
         let tls = blocks.iter().find(|block| block.starts_with("    transport_socket")).unwrap();
         let stats = blocks.iter().find(|block| block.starts_with("stats_config")).unwrap();
@@ -241,6 +263,9 @@ fn the_oauth2_configuration_in_the_readme_serves_an_mcp_server_over_tls() {
         let url = format!("http://{}/mcp", envoy.listener("mcp").await.unwrap());
         let transcript = converse(&url, &[("authorization", "Bearer theirs")], Protocol::Http1, Era::Sessions).await;
         assert_eq!(transcript.unwrap().results.len(), 4);
+        let arrived = server.arrivals().len();
+        is_refused(envoy.listener("mcp").await.unwrap(), "/mcp", &[]).await;
+        assert_eq!(server.arrivals().len(), arrived);
         let asked = tokens.asked();
         assert_eq!(asked.len(), 1);
         assert_eq!(asked[0].head.authority, "auth.example.com");

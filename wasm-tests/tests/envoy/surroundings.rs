@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use wasm_tests::client::Protocol;
 use wasm_tests::gateway::{Gateway, any, asks_for_the_route, cluster, filtered_cluster, lua, upstream_auth};
 
-use crate::fixture::{Fixture, TestRequest, run};
+use crate::fixture::{Fixture, TestRequest, envoy_has, run};
 
 const THEIRS: [(&str, &str); 1] = [("authorization", "Bearer theirs")];
 
@@ -45,6 +45,32 @@ fn a_routes_own_host_rewrite_wins_over_a_filter_in_the_listener_but_not_over_one
             assert_eq!(head.authority, host, "in the listener: {in_listener}");
             let original = head.header("x-envoy-original-host");
             assert!(!original.contains(&"caller.example".to_owned()), "in the listener: {in_listener}");
+        }
+    });
+}
+
+/// With these rewrites of a route, the caller chooses the host.
+#[test]
+fn a_rewrite_by_what_the_caller_sends_wins_in_the_listener() {
+    let pattern = json!({"pattern": {"google_re2": {}, "regex": "^/([^/]+).*$"}, "substitution": "\\1.caller.example"});
+    let mut rewrites = vec![
+        (json!({"host_rewrite_header": "x-caller-host"}), "header.caller.example"),
+        (json!({"host_rewrite_path_regex": pattern}), "mcp.caller.example"),
+    ];
+    if envoy_has(40, "host_rewrite of a route") {
+        rewrites.push((json!({"host_rewrite": "%REQ(x-caller-host)%"}), "header.caller.example"));
+    }
+    run(async {
+        for (rewrite, callers) in rewrites {
+            for (in_listener, host) in [(true, callers), (false, "server.example")] {
+                let route = route(rewrite.clone());
+                let fixture = Fixture::start(|upstream| gateway(upstream, in_listener, route)).await;
+                let headers = [("x-caller-host", "header.caller.example"), ("authorization", "Bearer theirs")];
+                let request = TestRequest { path: "/mcp", headers: &headers, ..TestRequest::default() };
+                let head = fixture.exchange(request).await.1.remove(0).head;
+                assert_eq!(head.authority, host, "in the listener: {in_listener}, {rewrite}");
+                assert!(head.header("x-envoy-original-host").iter().all(|host| host == "server.example"), "{rewrite}");
+            }
         }
     });
 }

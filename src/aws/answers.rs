@@ -47,6 +47,7 @@ pub fn answer_of_sts(reply: &Reply<'_>, now: Time) -> Result<Answer, Failure> {
     let body = body.expose();
     if !reply.is_success() {
         let code = element(body, "Code");
+        // Without a code, this may be the answer of a proxy on the way.
         let is_denial = code.is_some() || matches!(reply.status, 400 | 401);
         let code = printable(code.unwrap_or_default());
         let kind = match code.as_str() {

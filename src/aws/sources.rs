@@ -131,10 +131,7 @@ impl Issuer for KeyIssuer {
         match &self.source {
             Source::WebIdentity { .. } => answer_of_sts(reply, now),
             _ if !reply.is_success() => {
-                // Another status may be that of a proxy on the way, or of an endpoint that is not ready.
-                let is_denial = matches!(reply.status, 400 | 401);
-                let kind = if is_denial { FailureKind::Refused } else { FailureKind::Unavailable };
-                Err(reply.failure(kind, format!("it answers {}", reply.status), now))
+                Err(reply.failure(FailureKind::Refused, format!("it answers {}", reply.status), now))
             }
             Source::InstanceMetadata(_) if answers.len() + 1 < self.requests() as usize => {
                 let line = String::from_utf8_lossy(reply.body);

@@ -240,7 +240,8 @@ impl State {
             || parameter("RoleSessionName").is_empty()
             || !asked.head.header("authorization").is_empty()
         {
-            return refuse(StatusCode::FORBIDDEN);
+            let code = "<ErrorResponse><Error><Type>Sender</Type><Code>AccessDenied</Code></Error></ErrorResponse>";
+            return (StatusCode::FORBIDDEN, code.to_owned());
         }
         self.grant(role)
     }

@@ -160,6 +160,9 @@ fn the_word_of_aws_is_in_a_header() {
     for (status, error, expected) in [
         ("403", "ExpiredTokenException", unauthorized),
         ("403", "ExpiredTokenException:http://internal.example/", unauthorized),
+        ("403", "com.amazon.coral.service#ExpiredTokenException", unauthorized),
+        ("403", "aws.auth#ExpiredTokenException:http://internal.example/#x", unauthorized),
+        ("403", "aws.auth#AccessDeniedException", forbidden),
         ("403", "InvalidSignatureException", unauthorized),
         ("403", "AccessDeniedException", forbidden),
         ("403", "Expired", forbidden),

@@ -126,7 +126,7 @@ fn a_bad_configuration_does_not_load_in_either_place_and_the_log_says_why() {
             ),
             (
                 json!({"host": "h", "token": SECRET}),
-                "token: unknown key; known here: host, auth, enabled, stripHeaders",
+                "token: unknown key; known here: host, auth, enabled, stripHeaders, stripPresets, stripQuery, stripResponseHeaders",
             ),
             (
                 with_auth(json!({"type": SECRET})),

@@ -28,13 +28,14 @@ const FORBIDDEN: [&str; 2] = ["AccessDeniedException", "AccessDenied"];
 
 fn ask(seen: &Seen) -> Result<(), Denied> {
     match seen.head.path_and_query.strip_prefix(ERROR) {
-        Some(error_type) => Err(Denied { error_type: error_type.to_owned(), why: "no".to_owned() }),
+        Some(error_type) => Err(Denied { error_type: error_type.replace("%23", "#"), why: "no".to_owned() }),
         None => Ok(()),
     }
 }
 
 #[test]
 fn a_word_against_the_gateways_signature_does_not_reach_the_caller_unless_it_may() {
+    const NAMESPACE: &str = "com.amazon.coral.service#";
     const SUFFIX: &str = ":http://internal.amazon.com/coral/com.amazon.coral.service/";
     run(async {
         for (place, passes) in [(Place::Listener, false), (Place::Cluster, false), (Place::Listener, true)] {
@@ -44,14 +45,15 @@ fn a_word_against_the_gateways_signature_does_not_reach_the_caller_unless_it_may
             let cases = UNAUTHORIZED.iter().map(|name| (*name, "upstream_unauthorized"));
             let cases = cases.chain(FORBIDDEN.iter().map(|name| (*name, "upstream_forbidden")));
             for (name, reason) in cases {
-                for suffix in ["", SUFFIX] {
-                    let path = format!("{ERROR}{name}{suffix}");
+                for (namespace, suffix) in [("", ""), ("", SUFFIX), (NAMESPACE, ""), (NAMESPACE, SUFFIX)] {
+                    let name = format!("{namespace}{name}{suffix}");
+                    let path = format!("{ERROR}{}", name.replace('#', "%23"));
                     let request = TestRequest { path: &path, ..TestRequest::default() };
                     let (reply, seen) = fixture.exchange(request).await;
                     assert_eq!(seen.len(), 1);
                     if passes {
                         assert_eq!(reply.status, 403, "{place:?} {name}");
-                        assert_eq!(reply.header("x-amzn-errortype"), Some(format!("{name}{suffix}")));
+                        assert_eq!(reply.header("x-amzn-errortype"), Some(name));
                         assert_eq!(reply.body, "no");
                     } else {
                         assert_eq!(reply.status, 502, "{place:?} {name}");

@@ -4,12 +4,13 @@ use hyper::Request;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
-use wasm_tests::client::{Protocol, open, send};
+use tokio::time::{sleep, timeout};
+use wasm_tests::client::{PATIENCE, Protocol, open, send};
 use wasm_tests::gateway::{Gateway, LISTENER, any, cluster, upstream_auth, write_resources};
 use wasm_tests::token_server::{Behaviour, TokenServer};
 use wasm_tests::upstream::Upstream;
 
-use super::{ANY, Place, TOKENS, World, auth, metric, options};
+use super::{ANY, POLL, Place, TOKENS, World, auth, metric, options};
 use crate::fixture::{Fixture, TestRequest, run, running};
 
 fn request() -> Request<String> {
@@ -227,6 +228,40 @@ fn a_token_server_is_asked_over_http2_just_as_well() {
         assert_eq!(asked.head.path_and_query, "/oauth/token?a=1&b=%2F");
         assert_eq!(asked.head.header("content-type"), ["application/x-www-form-urlencoded"]);
         assert_eq!(asked.form, [("grant_type".to_owned(), "client_credentials".to_owned())]);
+    });
+}
+
+/// With the delays of a token server that is down, the seventh attempt would come after eight seconds or more.
+#[test]
+fn a_cluster_without_hosts_is_looked_at_again_within_two_seconds() {
+    run(async {
+        let tokens = TokenServer::start(ANY).await.unwrap();
+        let server = json!({"host": "c", "auth": auth(tokens.address(), json!({"maxWaitMs": 10}))});
+        let fixture = Fixture::start_with(&options(), |upstream| {
+            let mut empty = cluster(TOKENS, tokens.address(), Protocol::Http1);
+            empty["load_assignment"]["endpoints"] = json!([]);
+            Gateway::default()
+                .filter(upstream_auth(&json!({"servers": {"c": server}})))
+                .cluster(cluster("c", upstream, Protocol::Http1))
+                .cluster(empty)
+        })
+        .await;
+        let world = World { fixture, tokens };
+        let reached = async {
+            while world.metric("token_fetches.outcome.unavailable.server.c").await.unwrap_or_default() < 7 {
+                sleep(POLL).await;
+            }
+        };
+        timeout(PATIENCE, reached).await.unwrap();
+        let (reply, _) = world.request().await;
+        assert_eq!(
+            (reply.status.as_u16(), &reply.json()["error"]["data"]["reason"]),
+            (503, &json!("token_unavailable"))
+        );
+        let seconds: u64 = reply.header("retry-after").unwrap().parse().unwrap();
+        assert!(seconds <= 2, "{seconds}");
+        let log = world.fixture.envoy.log().unwrap();
+        assert!(log.contains("Envoy has no healthy host in that cluster"), "{log}");
     });
 }
 

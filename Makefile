@@ -101,10 +101,12 @@ bench: h2load ## measure what the filter costs next to other ways; ROUNDS=24, ON
 	@cargo build --quiet --locked --target-dir $(TARGET_DIR) --package wasm-tests --bin bench
 	@ROUNDS=$(ROUNDS) ONLY=$(ONLY) $(TARGET_DIR)/debug/bench
 
-lint: rust ## check formatting, and clippy for the native and the wasm target
+lint: rust ## check formatting, documentation, and clippy for the native and the wasm target
 	cargo fmt --all --check
 	cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
 	cargo clippy --quiet --locked --release --target $(TARGET) --package mcp-upstream-auth --package mcp-upstream-auth-wasm --package noop-filter -- -D warnings
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" \
+		cargo doc --quiet --locked --no-deps --document-private-items --package mcp-upstream-auth
 
 schema: rust ## write envoy/plugin-config.schema.json anew
 	UPDATE_SCHEMA=1 cargo test --quiet --locked --package mcp-upstream-auth schema

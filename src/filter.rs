@@ -4,14 +4,14 @@
 use std::rc::Rc;
 
 use crate::credential::{Applied, Awaited, Refused};
-use crate::header_name::HeaderName;
-use crate::payload::{BodyLimits, Payload};
+use crate::http::body::{BodyLimits, Payload};
+use crate::http::header_name::HeaderName;
+use crate::http::request::{AUTHORITY, Attributes, Headers, Request};
+use crate::http::response::{CHALLENGES, ResponseHead};
 use crate::refusal::Reason;
-use crate::request::{AUTHORITY, Attributes, Headers, Request};
-use crate::response::{CHALLENGES, ResponseHead};
 use crate::selection::{ServerId, Servers, Unmatched, Upstream};
 use crate::stripping::Stripping;
-use crate::token::{TokenId, Tokens};
+use crate::token::{SentToken, Tokens};
 
 /// `Content-Length` (RFC 9110 §8.6).
 const CONTENT_LENGTH: HeaderName = HeaderName::known("content-length");
@@ -42,15 +42,6 @@ pub struct Decided {
     pub verdict: Verdict,
     /// The token that it carries, if that was fetched.
     pub token: Option<SentToken>,
-}
-
-/// A token that a request carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SentToken {
-    /// Which one.
-    pub id: TokenId,
-    /// Its number, see [`crate::token`].
-    pub generation: u64,
 }
 
 /// The upstream refuses the credential.

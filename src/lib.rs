@@ -1,25 +1,27 @@
 //! The credential filter that stands in front of MCP servers inside Envoy.
 //!
-//! A request's way: [`selection`] finds its server, [`filter`] removes the
-//! caller's credentials, [`credential`] puts in the server's, [`refusal`] answers where that cannot be.
-//! Credentials that must be fetched are kept by [`token`], which asks for them as [`oauth2`] says. [`config`] makes all of it from the plugin configuration when that loads. This crate does no I/O: the crate in `wasm/` talks to
-//! Envoy.
+//! The life of a request: [`selection`] finds its server, [`stripping`] removes the caller's credentials, [`credential`]
+//! puts in the server's, and [`refusal`] answers where that cannot be. [`filter`] does these in order, and reads the
+//! response.
+//!
+//! The life of a fetched credential: [`token`] decides when it is fetched and who waits for it, [`oauth2`] and [`aws`] say
+//! how it is asked for and what the answer means.
+//!
+//! [`config`] makes all of it from the plugin configuration. [`http`] and [`json`] are below everything else. This crate
+//! does no I/O: the crate in `wasm/` talks to Envoy.
 
 pub mod aws;
 pub mod config;
 pub mod credential;
 mod digest;
 pub mod filter;
-pub mod header_name;
 pub mod held_request;
+pub mod http;
+pub mod json;
 pub mod late_bodies;
 pub mod metrics;
 pub mod oauth2;
-pub mod payload;
-mod query;
 pub mod refusal;
-pub mod request;
-pub mod response;
 pub mod secret;
 pub mod selection;
 pub mod stripping;

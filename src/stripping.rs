@@ -2,10 +2,10 @@
 
 mod presets;
 
-use crate::config::rules::OWNED_BY_THE_PROXY;
-use crate::header_name::{AUTHORIZATION, HeaderName};
-use crate::query;
-use crate::request::{Headers, ORIGINAL_PATH, PATH};
+use crate::http::header_name::{AUTHORIZATION, HeaderName};
+use crate::http::query;
+use crate::http::request::{Headers, ORIGINAL_PATH, PATH};
+use crate::http::validation::OWNED_BY_THE_PROXY;
 
 pub use self::presets::Preset;
 
@@ -32,9 +32,9 @@ pub enum Pattern {
     Prefix(String),
 }
 
-/// The keys of a configuration about it; each may be left out.
+/// The keys of a configuration about it. Each may be left out.
 #[derive(Debug, Default)]
-pub struct Wishes {
+pub struct StripConfig {
     /// `stripHeaders`
     pub headers: Option<Vec<Pattern>>,
     /// `stripPresets`
@@ -58,19 +58,19 @@ pub struct Stripping {
 }
 
 impl Stripping {
-    /// The configuration's `wishes`, and what is always removed.
-    pub fn new(wishes: Wishes) -> Self {
+    /// What `config` says, and what is always removed.
+    pub fn new(config: StripConfig) -> Self {
         let mut names = ALWAYS.to_vec();
-        let mut listed: Vec<Pattern> = wishes.presets.iter().flat_map(|preset| preset.patterns()).collect();
+        let mut listed: Vec<Pattern> = config.presets.iter().flat_map(|preset| preset.patterns()).collect();
         let by_default = || BY_DEFAULT.map(Pattern::Name).to_vec();
-        for pattern in wishes.headers.unwrap_or_else(by_default) {
+        for pattern in config.headers.unwrap_or_else(by_default) {
             match pattern {
                 Pattern::Name(name) if !names.contains(&name) => names.push(name),
                 Pattern::Name(_) => {}
                 prefix @ Pattern::Prefix(_) => listed.push(prefix),
             }
         }
-        Self { names, listed, query: wishes.query, response_headers: wishes.response_headers }
+        Self { names, listed, query: config.query, response_headers: config.response_headers }
     }
 
     /// The same, and `name` as well.
@@ -149,7 +149,7 @@ impl Pattern {
         match text.strip_suffix('*') {
             Some("") => Err("must have a name before the *"),
             Some(prefix) => HeaderName::parse(prefix).map(|name| Self::Prefix(name.as_str().to_owned())),
-            None => crate::config::rules::stripped_header_name(text).map(Self::Name),
+            None => crate::http::validation::stripped_header_name(text).map(Self::Name),
         }
     }
 

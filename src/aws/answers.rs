@@ -5,7 +5,7 @@ use std::time::UNIX_EPOCH;
 use humantime::parse_rfc3339;
 
 use super::keys::Keys;
-use crate::config::json::Json;
+use crate::json::Json;
 use crate::secret::Secret;
 use crate::time::Time;
 use crate::token::{Answer, Failure, FailureKind, Grant, LIFETIME_IF_NOT_SAID, Reply};

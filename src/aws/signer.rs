@@ -11,10 +11,11 @@ use zeroize::Zeroizing;
 use super::canonical::{CanonicalRequest, PathRule};
 use super::keys::Keys;
 use crate::digest::{hex, hmac_sha256, sha256};
-use crate::header_name::{AUTHORIZATION, HeaderName};
-use crate::payload::Payload;
+use crate::http::body::Payload;
+use crate::http::header_name::{AUTHORIZATION, HeaderName};
+use crate::http::request::{AUTHORITY, METHOD, PATH, Request};
+use crate::http::validation::credential_header_name;
 use crate::refusal::Reason;
-use crate::request::{AUTHORITY, METHOD, PATH, Request};
 use crate::secret::Secret;
 use crate::time::Time;
 
@@ -156,6 +157,15 @@ impl SigningKey {
         };
         Self { keys, day: day.to_owned(), key }
     }
+}
+
+/// Reads `text` as the name of a header to be signed.
+///
+/// # Errors
+/// As [`credential_header_name`], and for those that a signature consists of.
+pub fn signed_header_name(text: &str) -> Result<HeaderName, &'static str> {
+    let name = credential_header_name(text)?;
+    if HEADERS.contains(&name) { Err("must not be a header of the signature itself") } else { Ok(name) }
 }
 
 /// As `20150830T123600Z`.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use form_urlencoded::Serializer;
 
 use super::answers::{answer_of_sts, keys_in_json};
-use crate::config::rules::text;
+use crate::http::validation::text;
 use crate::secret::Secret;
 use crate::time::Time;
 use crate::token::{Answer, Endpoint, Failure, FailureKind, Issuer, Reply, Sign, TokenKey, TokenRequest};

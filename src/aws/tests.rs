@@ -13,10 +13,10 @@ use std::cell::RefCell;
 
 use super::keys::Keys;
 use super::signer::{HEADERS, Signer};
-use crate::header_name::HeaderName;
-use crate::payload::{Payload, PayloadReader};
+use crate::http::body::{Payload, PayloadReader};
+use crate::http::header_name::HeaderName;
+use crate::http::request::{Headers, Request};
 use crate::refusal::Reason;
-use crate::request::{Headers, Request};
 use crate::time::Time;
 
 /// The time of the published requests, in milliseconds: 2015-08-30, 12:36 in UTC.

@@ -1,7 +1,7 @@
 //! `${NAME}` in a string stands for an environment variable of the VM; `$${` is a literal `${`.
 
-use super::error::{Checks, Rule};
-use super::json::Json;
+use crate::json::Json;
+use crate::json::error::{Checks, Rule};
 
 /// Looks up an environment variable by its name.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;

@@ -1,15 +1,13 @@
 //! The plugin configuration: JSON text in, a [`Filter`] or all of its mistakes out.
 
 mod environment;
-pub mod error;
-pub mod json;
+
 mod protobuf;
-pub mod rules;
+
 #[cfg(test)]
 mod schema;
 #[cfg(test)]
 mod tests;
-pub mod whole;
 
 use std::marker::PhantomData;
 use std::rc::Rc;
@@ -17,14 +15,15 @@ use std::rc::Rc;
 use serde::Deserialize;
 
 use self::environment::expand;
-use self::error::{Checks, ConfigErrors};
-use self::json::Json;
 use crate::credential::{Auth, ReadAuth, ServerTokens};
 use crate::filter::Filter;
-use crate::header_name::HeaderName;
-use crate::request::ORIGINAL_HOST;
+use crate::http::header_name::HeaderName;
+use crate::http::request::ORIGINAL_HOST;
+use crate::http::validation;
+use crate::json::Json;
+use crate::json::error::{Checks, ConfigErrors};
 use crate::selection::{SelectBy, Server, Servers, Unmatched, Upstream};
-use crate::stripping::{Pattern, Preset, Stripping, Wishes};
+use crate::stripping::{Pattern, Preset, StripConfig, Stripping};
 use crate::token::Tokens;
 
 pub use self::environment::Environment;
@@ -219,7 +218,7 @@ fn server(
     mut checks: Checks<'_>,
 ) -> Option<Server> {
     let enabled = keys.as_ref().and_then(|keys| keys.enabled).unwrap_or(true);
-    let host = keys.and_then(|keys| checks.at("host").accept(rules::host(&keys.host)));
+    let host = keys.and_then(|keys| checks.at("host").accept(validation::host(&keys.host)));
     let is_only = name.is_none();
     let name: Rc<str> = name.or(host.as_deref()).unwrap_or_default().into();
     let mut auth = auth.unwrap_or(Json::Null);
@@ -242,12 +241,12 @@ fn server(
 }
 
 impl StripKeys {
-    fn checked(self, checks: &mut Checks<'_>) -> Option<Wishes> {
+    fn checked(self, checks: &mut Checks<'_>) -> Option<StripConfig> {
         let headers = each(self.headers, checks.at("stripHeaders"), Pattern::parse);
-        let query = each(self.query, checks.at("stripQuery"), rules::parameter_name);
+        let query = each(self.query, checks.at("stripQuery"), validation::parameter_name);
         let response_headers =
-            each(self.response_headers, checks.at("stripResponseHeaders"), rules::stripped_response_header_name);
-        Some(Wishes {
+            each(self.response_headers, checks.at("stripResponseHeaders"), validation::stripped_response_header_name);
+        Some(StripConfig {
             headers: headers?,
             presets: self.presets.unwrap_or_default(),
             query: query?.unwrap_or_default(),

@@ -5,7 +5,7 @@ use prost::Message;
 use prost_types::value::Kind;
 use prost_types::{Struct, Value};
 
-use super::json::Json;
+use crate::json::Json;
 
 /// Reads the bytes of a `google.protobuf.Struct`; `None` if they are none.
 pub fn parse_struct(bytes: &[u8]) -> Option<Json> {

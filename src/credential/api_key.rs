@@ -7,8 +7,8 @@ use super::query::QueryParameter;
 use super::secret_headers::{Form, SecretHeader, credential};
 use super::secret_source::SecretSource;
 use super::{Credential, Kind, ServerTokens};
-use crate::config::error::{Checks, Rule};
-use crate::config::rules::credential_header_name;
+use crate::http::validation::credential_header_name;
+use crate::json::error::{Checks, Rule};
 
 /// The keys of `API_KEY`; exactly one of `header` and `query`.
 #[derive(Deserialize)]

@@ -11,11 +11,11 @@ use super::secret_source::{SecretSource, required};
 use super::signed_requests::{KeySource, SignedRequests, WithKeys};
 use super::{Credential, Kind, ServerTokens};
 use crate::aws::keys;
-use crate::aws::signer::Signer;
-use crate::config::error::{Checks, Rule};
-use crate::config::rules::{Url, header_value, is_loopback, is_on_link, signed_header_name, url};
-use crate::config::whole::{Bytes, Millis};
-use crate::payload::BodyLimits;
+use crate::aws::signer::{Signer, signed_header_name};
+use crate::http::body::BodyLimits;
+use crate::http::validation::{Url, header_value, is_loopback, is_on_link, url};
+use crate::json::error::{Checks, Rule};
+use crate::json::whole::{Bytes, Millis};
 
 /// What `maxBodyBytes` is if not given: as much as Envoy holds back by default.
 const MAX_BODY: u64 = 1024 * 1024;

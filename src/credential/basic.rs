@@ -7,8 +7,8 @@ use serde::Deserialize;
 use super::secret_headers::{Form, SecretHeader, credential};
 use super::secret_source::SecretSource;
 use super::{Credential, Kind, ServerTokens};
-use crate::config::error::{Checks, Rule};
-use crate::header_name::AUTHORIZATION;
+use crate::http::header_name::AUTHORIZATION;
+use crate::json::error::{Checks, Rule};
 use crate::secret::Secret;
 
 /// The keys of `BASIC`.

@@ -5,8 +5,9 @@ use serde::Deserialize;
 use super::secret_headers::{Form, SecretHeader, credential};
 use super::secret_source::SecretSource;
 use super::{Credential, Kind, ServerTokens};
-use crate::config::error::{Checks, Rule};
-use crate::header_name::AUTHORIZATION;
+use crate::http::authorization::{authorization, is_token};
+use crate::http::header_name::AUTHORIZATION;
+use crate::json::error::{Checks, Rule};
 use crate::secret::Secret;
 
 /// The keys of `BEARER`.
@@ -42,15 +43,4 @@ impl Form for BearerToken {
     fn value(&self, token: &Secret) -> Secret {
         authorization(token.expose())
     }
-}
-
-/// The value of `Authorization` that carries `token` (RFC 6750 §2.1).
-pub fn authorization(token: &str) -> Secret {
-    Secret::new(format!("Bearer {token}"))
-}
-
-/// RFC 6750 §2.1 allows b64token only. Tokens with `|` or `:` are in use, so any visible ASCII passes. A line
-/// break would be another header.
-pub fn is_token(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
 }

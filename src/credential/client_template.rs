@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::fetched_token::IssuerTemplate;
 use super::secret_source::{FilterState, SecretSource};
-use crate::config::error::Rule;
-use crate::config::rules::text;
+use crate::http::request::Attributes;
+use crate::http::validation::text;
+use crate::json::error::Rule;
 use crate::oauth2::{Assertion, Client, ClientAuth, Parameter, PrivateKey, SigningKey};
 use crate::refusal::Reason;
-use crate::request::Attributes;
 use crate::token::{Endpoint, Issuer};
 
 /// A [`Client`] but for its secrets.

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use zeroize::Zeroizing;
 
-use crate::request::Headers;
+use crate::http::request::Headers;
 use crate::secret::Secret;
 
 /// The headers of a response that carry URLs.

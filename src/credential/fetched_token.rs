@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use super::secret_source::FilterState;
 use super::{Applied, Awaited, Credential, Refused, ServerTokens, challenge};
-use crate::config::error::Checks;
-use crate::config::rules::{Url, text};
-use crate::filter::SentToken;
-use crate::header_name::HeaderName;
-use crate::payload::BodyLimits;
+use crate::http::body::BodyLimits;
+use crate::http::header_name::HeaderName;
+use crate::http::request::{Attributes, Request};
+use crate::http::response::ResponseHead;
+use crate::http::validation::{Url, text};
+use crate::json::error::Checks;
 use crate::refusal::Reason;
-use crate::request::{Attributes, Request};
-use crate::response::ResponseHead;
 use crate::secret::Secret;
+use crate::token::SentToken;
 use crate::token::{Endpoint, Issuer, Lease, Token, Tokens};
 
 /// How long a fetch may take, and a request may wait for it, if the configuration does not say.

@@ -6,10 +6,10 @@ use super::fetched_token::IssuerTemplate;
 use super::secret_source::{FilterState, SecretSource};
 use crate::aws::keys;
 use crate::aws::sources::{KeyIssuer, Source};
-use crate::config::error::Rule;
-use crate::config::rules::header_value;
+use crate::http::request::Attributes;
+use crate::http::validation::header_value;
+use crate::json::error::Rule;
 use crate::refusal::Reason;
-use crate::request::Attributes;
 use crate::token::{Endpoint, Issuer};
 
 /// A [`KeyIssuer`] but for its secrets.

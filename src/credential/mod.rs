@@ -28,14 +28,14 @@ use serde::Deserialize;
 
 pub use self::echoed_key::EchoedKey;
 
-use crate::config::error::{Checks, ConfigError};
-use crate::config::json::Json;
-use crate::filter::SentToken;
-use crate::header_name::HeaderName;
-use crate::payload::BodyLimits;
+use crate::http::body::BodyLimits;
+use crate::http::header_name::HeaderName;
+use crate::http::request::{Attributes, Request};
+use crate::http::response::ResponseHead;
+use crate::json::Json;
+use crate::json::error::{Checks, ConfigError};
 use crate::refusal::Reason;
-use crate::request::{Attributes, Request};
-use crate::response::ResponseHead;
+use crate::token::SentToken;
 use crate::token::{TokenId, Tokens};
 
 /// The key of an `auth` object that names its kind.

@@ -3,9 +3,9 @@
 use serde::Deserialize;
 
 use super::{Applied, Credential, Kind, ServerTokens};
-use crate::config::error::Checks;
+use crate::http::request::Request;
+use crate::json::error::Checks;
 use crate::refusal::Reason;
-use crate::request::Request;
 
 /// No keys.
 #[derive(Debug, Deserialize)]

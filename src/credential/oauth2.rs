@@ -9,13 +9,13 @@ use super::fetched_token::{Fetching, PATIENCE, TokenUse, credential, endpoint};
 use super::one_or_many::OneOrMany;
 use super::secret_source::{SecretSource, required};
 use super::{Credential, Kind, ServerTokens};
-use crate::config::error::{Checks, Rule};
-use crate::config::rules::{Url, absolute_uri, is_loopback, scope_list, text, url};
-use crate::config::whole::Millis;
-use crate::header_name::{AUTHORIZATION, HeaderName};
+use crate::http::header_name::{AUTHORIZATION, HeaderName};
+use crate::http::request::Request;
+use crate::http::validation::{Url, absolute_uri, is_loopback, scope_list, text, url};
+use crate::json::error::{Checks, Rule};
+use crate::json::whole::Millis;
 use crate::oauth2::PrivateKey;
 use crate::refusal::Reason;
-use crate::request::Request;
 use crate::secret::Secret;
 
 /// Parameters of the request that have keys of their own.

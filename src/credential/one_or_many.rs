@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 
-use crate::config::error::Checks;
+use crate::json::error::Checks;
 
 /// What a key holds that may have one value or several.
 #[cfg_attr(test, derive(schemars::JsonSchema))]

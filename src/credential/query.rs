@@ -8,9 +8,9 @@ use super::echoed_key::EchoedKey;
 use super::secret_source::{FilterState, SecretSource};
 use super::{Applied, Credential};
 use crate::aws::canonical::ESCAPED;
-use crate::query;
+use crate::http::query;
+use crate::http::request::{Attributes, ORIGINAL_PATH, PATH, Request};
 use crate::refusal::Reason;
-use crate::request::{Attributes, ORIGINAL_PATH, PATH, Request};
 use crate::secret::Secret;
 
 /// A parameter that replaces every one of its name in a request's query.

@@ -3,10 +3,10 @@
 
 use super::secret_source::{FilterState, SecretSource};
 use super::{Applied, Credential};
-use crate::config::error::{Checks, Rule};
-use crate::header_name::HeaderName;
+use crate::http::header_name::HeaderName;
+use crate::http::request::Request;
+use crate::json::error::{Checks, Rule};
 use crate::refusal::Reason;
-use crate::request::Request;
 use crate::secret::Secret;
 
 /// What a header's value is made of beside the secret.

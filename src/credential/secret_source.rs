@@ -7,9 +7,9 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
-use crate::config::error::{Checks, Rule};
+use crate::http::request::Attributes;
+use crate::json::error::{Checks, Rule};
 use crate::refusal::Reason;
-use crate::request::Attributes;
 use crate::secret::Secret;
 
 /// Says which rule a secret breaks, if it breaks one.

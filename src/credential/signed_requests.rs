@@ -5,11 +5,11 @@ use super::secret_source::SecretSource;
 use super::{Applied, Credential, Refused, challenge};
 use crate::aws::keys::Keys;
 use crate::aws::signer::{HEADERS, Signer};
-use crate::header_name::HeaderName;
-use crate::payload::BodyLimits;
+use crate::http::body::BodyLimits;
+use crate::http::header_name::HeaderName;
+use crate::http::request::{Attributes, Request};
+use crate::http::response::ResponseHead;
 use crate::refusal::Reason;
-use crate::request::{Attributes, Request};
-use crate::response::ResponseHead;
 use crate::secret::Secret;
 
 /// How the requests to a server are signed, and what its answers mean.

@@ -8,9 +8,9 @@ mod refused_credentials;
 use std::cell::Cell;
 
 use super::{Decided, Decision, Filter, Outcome};
-use crate::payload::Payload;
+use crate::http::body::Payload;
+use crate::http::request::{Attributes, Headers, Request};
 use crate::refusal::Reason;
-use crate::request::{Attributes, Headers, Request};
 use crate::time::Time;
 
 /// A header map like Envoy's: names without case, duplicates kept until replaced.

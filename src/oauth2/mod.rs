@@ -15,7 +15,7 @@ pub use self::assertion::{Assertion, SigningKey};
 pub use self::client_auth::ClientAuth;
 pub use self::private_key::PrivateKey;
 
-use crate::credential::bearer::authorization;
+use crate::http::authorization::authorization;
 use crate::secret::Secret;
 use crate::time::Time;
 use crate::token::{Answer, Endpoint, Failure, FailureKind, Issuer, Reply, Sign, TokenKey, TokenRequest};

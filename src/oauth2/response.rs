@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use self::Surrogate::{High, Low};
 use super::redaction::shows;
-use crate::config::json::Json;
-use crate::credential::bearer::is_token;
+use crate::http::authorization::is_token;
+use crate::json::Json;
 use crate::secret::Secret;
 use crate::time::Time;
 use crate::token::{Failure, FailureKind, Grant, LIFETIME_IF_NOT_SAID, Reply};

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::Pattern;
-use crate::header_name::HeaderName;
+use crate::http::header_name::HeaderName;
 
 /// A list of headers to remove.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

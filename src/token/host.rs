@@ -32,7 +32,7 @@ pub trait Host {
     /// # Errors
     /// If the key cannot sign.
     fn sign(&self, pem: &Secret, text: &[u8]) -> Result<Vec<u8>, String>;
-    /// Asks for a call of [`Tokens::run`] after this delay, in place of any asked for before.
+    /// Asks for a call of [`super::Tokens::run`] after this delay, in place of any asked for before.
     fn wake_after(&self, delay: Option<Duration>);
     /// Lets a request go on now that its token is in hand, or refuses it.
     fn settle(&self, waiter: &Waiter, outcome: Result<(), Refusal>);

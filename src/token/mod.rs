@@ -22,7 +22,7 @@ pub use self::issuer::{Answer, Endpoint, Issuer, Sign, TokenKey, TokenRequest};
 pub use self::local::Token;
 pub use self::outcome::{Failure, FailureKind, Grant, LIFETIME_IF_NOT_SAID};
 pub use self::reply::{LARGEST_BODY, Reply};
-pub use self::tokens::{Lease, TokenId, Tokens, Wait};
+pub use self::tokens::{Lease, SentToken, TokenId, Tokens, Wait};
 pub use self::waiting::{Refusal, Waiter};
 
 #[cfg(test)]

@@ -61,6 +61,15 @@ pub struct Tokens {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TokenId(usize);
 
+/// A token that a request carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SentToken {
+    /// Which one.
+    pub id: TokenId,
+    /// Its number.
+    pub generation: u64,
+}
+
 /// The use of a token by a credential. A token that has none is given up, when nobody waits for it either.
 #[derive(Debug)]
 pub struct Lease {

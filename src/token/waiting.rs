@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::outcome::FailureKind;
 use super::record::{Outlook, Record};
 use crate::held_request::HeldRequest;
-use crate::payload::Payload;
+use crate::http::body::Payload;
 use crate::refusal::Reason;
 use crate::selection::ServerId;
 use crate::time::Time;

@@ -3,8 +3,8 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
+use mcp_upstream_auth::http::request::STATUS;
 use mcp_upstream_auth::refusal::Reason;
-use mcp_upstream_auth::request::STATUS;
 use mcp_upstream_auth::secret::Secret;
 use mcp_upstream_auth::time::Time;
 use mcp_upstream_auth::token::{Event, Failure, FailureKind, Host, LARGEST_BODY, Refusal, Reply, TokenRequest, Waiter};

@@ -1,7 +1,7 @@
 //! The header maps of the stream at hand.
 
 use log::error;
-use mcp_upstream_auth::request::Headers;
+use mcp_upstream_auth::http::request::Headers;
 
 use crate::abi::{self, MapType};
 

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use log::{debug, error, warn};
 use mcp_upstream_auth::credential::Awaited;
-use mcp_upstream_auth::filter::{Challenge, Decided, Decision, Filter, Handling, Outcome, SentToken};
+use mcp_upstream_auth::filter::{Challenge, Decided, Decision, Filter, Handling, Outcome};
 use mcp_upstream_auth::held_request::HeldRequest;
+use mcp_upstream_auth::http::body::Payload;
+use mcp_upstream_auth::http::request::Request;
 use mcp_upstream_auth::late_bodies::{LateBodies, PATIENCE};
-use mcp_upstream_auth::payload::Payload;
 use mcp_upstream_auth::refusal::{self, Reason};
-use mcp_upstream_auth::request::Request;
 use mcp_upstream_auth::selection::ServerId;
 use mcp_upstream_auth::time::Time;
-use mcp_upstream_auth::token::{Refusal, Wait, Waiter};
+use mcp_upstream_auth::token::{Refusal, SentToken, Wait, Waiter};
 
 use crate::abi::{self, Action, MapType};
 use crate::envoy::{Envoy, now};

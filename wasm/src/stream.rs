@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use mcp_upstream_auth::filter::{Decided, Decision, Outcome, Verdict};
 use mcp_upstream_auth::held_request::HeldRequest;
-use mcp_upstream_auth::payload::{Payload, PayloadReader};
+use mcp_upstream_auth::http::body::{Payload, PayloadReader};
 use mcp_upstream_auth::refusal::Reason;
 use mcp_upstream_auth::selection::ServerId;
 use mcp_upstream_auth::token::{Refusal, TokenId, Wait};

@@ -4,9 +4,9 @@ use std::cell::Cell;
 
 use super::{Case, FakeHeaders};
 use crate::aws::signer::Signer;
-use crate::payload::Payload;
+use crate::http::body::Payload;
+use crate::http::request::{Headers, Request};
 use crate::refusal::Reason;
-use crate::request::{Headers, Request};
 use crate::time::Time;
 
 /// What a caller may have signed itself.

@@ -5,7 +5,7 @@ use allocation_counter::measure;
 use super::refused_credentials::{BEARER, OAUTH2, injected};
 use super::{decided, filter, request};
 use crate::filter::Filter;
-use crate::request::Headers;
+use crate::http::request::Headers;
 
 /// A header map that keeps nothing, and whose values are all the same.
 struct NoHeaders(&'static [u8]);

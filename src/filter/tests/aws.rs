@@ -2,9 +2,9 @@
 
 use super::{FakeHeaders, caller, decided, filter, no_attribute, request};
 use crate::filter::{Challenge, Decision, Filter, Handling, Outcome};
-use crate::payload::{BodyLimits, Payload, PayloadReader};
+use crate::http::body::{BodyLimits, Payload, PayloadReader};
+use crate::http::request::{Headers, Request};
 use crate::refusal::Reason;
-use crate::request::{Headers, Request};
 use crate::time::Time;
 
 const KEYS: &str = r#""accessKeyId": "AKIDEXAMPLE", "secretAccessKey": "s3cr3t""#;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{FakeHeaders, KEPT, caller, decided, filter, no_attribute, request};
 use crate::filter::{Challenge, Decided, Decision, Filter, Handling, Outcome};
-use crate::payload::Payload;
+use crate::http::body::Payload;
 use crate::refusal::Reason;
 use crate::secret::Secret;
 use crate::time::Time;

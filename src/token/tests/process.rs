@@ -16,7 +16,7 @@ use prost::Message;
 use self::host::{FakeHost, client, only_server};
 use super::stepwise::Stepwise;
 use super::token_server::{Asked, Random, Script, What};
-use crate::payload::Payload;
+use crate::http::body::Payload;
 use crate::refusal::Reason;
 use crate::time::Time;
 use crate::token::record::Record;

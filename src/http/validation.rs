@@ -5,8 +5,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use crate::aws::signer::HEADERS;
-use crate::header_name::HeaderName;
+use crate::http::header_name::HeaderName;
 
 /// Headers that frame or route the message. The proxy owns them; none can be a credential.
 pub const OWNED_BY_THE_PROXY: [&str; 11] = [
@@ -177,15 +176,6 @@ pub fn credential_header_name(text: &str) -> Result<HeaderName, &'static str> {
     Ok(name)
 }
 
-/// Reads `text` as the name of a header to be signed.
-///
-/// # Errors
-/// As [`credential_header_name`], and for those that a signature consists of.
-pub fn signed_header_name(text: &str) -> Result<HeaderName, &'static str> {
-    let name = credential_header_name(text)?;
-    if HEADERS.contains(&name) { Err("must not be a header of the signature itself") } else { Ok(name) }
-}
-
 /// Reads `text` as the name of a header to remove.
 ///
 /// # Errors
@@ -232,7 +222,7 @@ pub fn header_value(text: &str) -> Result<(), &'static str> {
 #[cfg(test)]
 mod tests {
     use super::{Url, credential_header_name, header_value, host, url};
-    use crate::header_name::HeaderName;
+    use crate::http::header_name::HeaderName;
 
     #[test]
     fn hosts() {

@@ -1,7 +1,7 @@
 //! A request as the core sees it: bytes in, changes out. The host's header map is one
 //! implementation, the one in the tests another.
 
-use crate::payload::Payload;
+use crate::http::body::Payload;
 use crate::time::Time;
 
 /// The pseudo-header with path and query.

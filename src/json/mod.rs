@@ -1,6 +1,9 @@
 //! JSON as a tree that serde reads its types from, with three things that serde_json leaves out:
 //! a name given twice is noticed, an error has the path it happened at, and no error has a value.
 
+pub mod error;
+pub mod whole;
+
 use std::collections::HashSet;
 use std::fmt;
 
@@ -8,7 +11,7 @@ use serde::de::value::StrDeserializer;
 use serde::de::{self, DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
 
-use super::error::{Checks, ConfigError, index_segment, segment};
+use self::error::{Checks, ConfigError, index_segment, segment};
 
 /// Up to here, 2^53, every whole number is exact as a float.
 const EXACT: f64 = 9_007_199_254_740_992.0;

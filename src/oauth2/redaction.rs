@@ -272,9 +272,10 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(512))]
 
+        /// The text before does not end in the beginning of an escape, which would take the first characters along.
         #[test]
         fn six_characters_of_a_secret_are_seen(
-            text in "[ -~]{0,20}", secret_text in "[!-~]{6,40}", start in 0_usize..34, which in 0_usize..15,
+            text in "[ -~]{0,20}[a-z ]{8}", secret_text in "[!-~]{6,40}", start in 0_usize..34, which in 0_usize..15,
         ) {
             let start = start.min(secret_text.len() - 6);
             let part = &secret_text[start..start + 6];

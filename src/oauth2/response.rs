@@ -14,7 +14,7 @@ use crate::token::{Failure, FailureKind, Grant, LIFETIME_IF_NOT_SAID, Reply};
 const LONGEST_DESCRIPTION: usize = 200;
 
 /// So much of a description is read at the most, in characters.
-const LONGEST_READ: usize = 1000;
+const LONGEST_READ: usize = 500;
 
 /// The longest word of a description that is logged. What is longer may be a part of what was sent.
 const LONGEST_WORD: usize = 32;

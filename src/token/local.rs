@@ -6,8 +6,8 @@ use std::rc::Rc;
 
 use super::host::{Event, Host};
 use super::issuer::{Issuer, TokenKey};
-use super::record::{Due, Granted, Record};
-use super::waiting::{Refusal, Waiter};
+use super::record::{Best, Due, Record};
+use super::waiting::{Refusal, Waiter, hopeless};
 use crate::secret::Secret;
 use crate::time::Time;
 
@@ -54,7 +54,7 @@ pub struct Held {
     /// The token's number; 0 if it was granted for a client's former secret.
     pub generation: u64,
     expires: Time,
-    /// Whether the upstream challenged it; known here only of a token for a former secret.
+    /// Whether the upstream challenged it.
     is_challenged: bool,
     /// Whether it serves requests. It does not while they wait for a better one.
     serves: bool,
@@ -117,9 +117,14 @@ impl Token {
         self.users.get() > 0 || self.is_wanted()
     }
 
+    /// Whether a request misses it: one that waits, or one that goes on with a challenged token.
+    pub(super) fn is_missed(&self) -> bool {
+        self.is_wanted() || self.held.borrow().as_ref().is_some_and(|held| held.is_challenged)
+    }
+
     /// When it is to be fetched, by its record.
     pub(super) fn due(&self, record: &Record, now: Time) -> Due {
-        match record.due(now, self.is_wanted()) {
+        match record.due(now, self.is_missed()) {
             Due::Now if !self.is_used() => Due::OnDemand,
             due => due,
         }
@@ -137,17 +142,15 @@ impl Token {
             return;
         };
         match held.as_mut().filter(|held| held.generation == best.generation) {
-            Some(held) => held.serves = best.serves,
-            None => {
-                let new = self.held_as(best.granted, best.generation, best.granted.expires());
-                *held = Some(Held { serves: best.serves, ..new });
-            }
+            Some(held) => (held.is_challenged, held.serves) = (best.is_challenged, best.serves),
+            None => *held = Some(self.held_as(best, best.granted.expires())),
         }
     }
 
     /// Takes a token in hand that was granted for the client's former secret.
-    pub(super) fn borrow(&self, granted: &Granted) {
-        *self.held.borrow_mut() = Some(self.held_as(granted, 0, granted.expires()));
+    pub(super) fn borrow(&self, former: Best<'_>) {
+        let borrowed = Best { generation: 0, is_challenged: false, serves: true, ..former };
+        *self.held.borrow_mut() = Some(self.held_as(borrowed, former.granted.expires()));
     }
 
     /// The upstream challenged a token that was granted for the client's former secret: it is the second best from now on.
@@ -157,9 +160,8 @@ impl Token {
         }
     }
 
-    fn held_as(&self, granted: &Granted, generation: u64, expires: Time) -> Held {
-        let as_sent = self.issuer.as_sent(granted.token());
-        Held { as_sent, generation, expires, is_challenged: false, serves: true }
+    fn held_as(&self, Best { granted, generation, is_challenged, serves }: Best<'_>, expires: Time) -> Held {
+        Held { as_sent: self.issuer.as_sent(granted.token()), generation, expires, is_challenged, serves }
     }
 
     /// When something happens here without a change of the record.
@@ -172,15 +174,16 @@ impl Token {
     /// Lets the requests go on that wait for the token of `record`.
     pub(super) fn serve(&self, record: &Record, now: Time, host: &dyn Host) {
         // A request gets the second best rather than nothing.
-        let is_over = self.waiters.borrow().iter().any(|waiter| waiter.deadline <= now);
-        if let Some(held) = self.held.borrow_mut().as_mut().filter(|_| is_over) {
+        let is_hopeless = self.waiters.borrow().iter().any(|waiter| hopeless(record, waiter, now).is_some());
+        if let Some(held) = self.held.borrow_mut().as_mut().filter(|_| is_hopeless) {
             held.serves = true;
         }
         if self.held().is_some() {
             return self.settle(host, |_| Some(Ok(())));
         }
         if let Some(granted) = record.token().filter(|granted| granted.is_for_once()) {
-            *self.held.borrow_mut() = Some(self.held_as(granted, record.generation(), now));
+            let for_once = Best { granted, generation: record.generation(), is_challenged: false, serves: true };
+            *self.held.borrow_mut() = Some(self.held_as(for_once, now));
             self.settle(host, |waiter| (waiter.since <= granted.at()).then_some(Ok(())));
             *self.held.borrow_mut() = None;
         }

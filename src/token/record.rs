@@ -39,7 +39,7 @@ const CHALLENGE_WINDOW: Duration = Duration::from_secs(300);
 /// know the key yet.
 const BRAND_NEW: Duration = Duration::from_secs(60);
 
-/// How long the former token serves in place of a brand-new one that was challenged.
+/// How long the former token serves in place of a brand-new one that was challenged. Then the new one is tried again.
 const SET_ASIDE: Duration = Duration::from_secs(10);
 
 /// How long requests wait for a replacement before the challenged token serves them.
@@ -72,7 +72,7 @@ pub struct Record {
     /// Whether the newest was challenged, so that another one must be fetched.
     #[prost(bool, tag = "8")]
     is_challenged: bool,
-    /// Until when the newest is set aside for the former; 0 if it never was.
+    /// Until when the newest is set aside for the former.
     #[prost(uint64, tag = "9")]
     set_aside_until: u64,
 }
@@ -130,6 +130,8 @@ pub struct Best<'a> {
     pub granted: &'a Granted,
     /// Its number.
     pub generation: u64,
+    /// Whether the upstream challenged it.
+    pub is_challenged: bool,
     /// Whether it serves at once. A challenged token is the second best: requests wait a moment for another one.
     pub serves: bool,
 }
@@ -176,7 +178,7 @@ impl Record {
             (Some(_), Some(former)) if self.is_set_aside(now) => Some(self.former(former)),
             (Some(granted), _) => {
                 let serves = !self.is_challenged || self.replacement_is_late(now);
-                Some(Best { granted, generation: self.generation, serves })
+                Some(Best { granted, generation: self.generation, is_challenged: self.is_challenged, serves })
             }
             (None, Some(former)) => Some(self.former(former)),
             (None, None) => None,
@@ -278,18 +280,15 @@ impl Record {
         true
     }
 
-    /// The upstream challenged the token number `generation`. A brand-new token gives way to the former one, if there is
-    /// one. Else a fetch is due, unless a challenge caused one only just: an upstream that challenges every token would
-    /// cause a fetch by every request.
+    /// The upstream challenged the token number `generation`. If that serves no more, this changes nothing. A brand-new
+    /// token gives way to the former one, if there is one. Else a fetch is due, unless a challenge caused one only just: an
+    /// upstream that challenges every token would cause a fetch by every request.
     pub fn challenged(&mut self, generation: u64, now: Time, random: u64) -> Challenged {
-        let Some(newest) = &self.token else { return Challenged::Stale };
-        let is_of_former = self.is_set_aside(now) && generation == self.former_generation();
-        let is_of_newest = generation == self.generation && !self.is_challenged && !self.is_set_aside(now);
-        if !is_of_newest && !is_of_former {
+        let Some(best) = self.best(now).filter(|best| best.generation == generation && !best.is_challenged) else {
             return Challenged::Stale;
-        }
-        let may_be_early = now.since(newest.at()) < BRAND_NEW && self.set_aside_until == 0;
-        if is_of_newest && may_be_early && self.former.as_ref().is_some_and(|former| former.is_good(now)) {
+        };
+        let is_brand_new = generation == self.generation && now.since(best.granted.at()) < BRAND_NEW;
+        if is_brand_new && self.former.as_ref().is_some_and(|former| former.is_good(now)) {
             self.set_aside_until = now.after(SET_ASIDE).as_millis();
             return Challenged::SetAside;
         }
@@ -322,13 +321,8 @@ impl Record {
         self.watchers.len() < before
     }
 
-    /// The number of the grant before the newest.
-    fn former_generation(&self) -> u64 {
-        self.generation.wrapping_sub(1)
-    }
-
     fn former<'a>(&self, granted: &'a Granted) -> Best<'a> {
-        Best { granted, generation: self.former_generation(), serves: true }
+        Best { granted, generation: self.generation.wrapping_sub(1), is_challenged: false, serves: true }
     }
 
     /// Whether the former token serves in place of the newest, as long as it is good.

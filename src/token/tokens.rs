@@ -142,10 +142,10 @@ impl Tokens {
         let is_due = |token: &Token| token.look.get() <= now || was_set_back;
         let list = self.all();
         let mut full_gates = Vec::new();
-        // What requests wait for comes before what may be wanted some day.
-        for is_wanted in [true, false] {
+        // What requests miss comes before what may be wanted some day.
+        for is_missed in [true, false] {
             for (id, token) in list.iter().filter(|(_, token)| token.loaded.get() == Loaded::Yes) {
-                if is_due(token) && token.is_wanted() == is_wanted {
+                if is_due(token) && token.is_missed() == is_missed {
                     self.look(*id, token, &mut full_gates, host);
                 }
             }
@@ -203,7 +203,7 @@ impl Tokens {
         }
     }
 
-    /// The upstream challenged the token with this number. Says whether another one is there or on its way.
+    /// The upstream challenged the token with this number. Says whether the next request gets another one, or waits for it.
     pub fn challenged(&self, id: TokenId, generation: u64, host: &dyn Host) -> bool {
         let Some(token) = self.get(id) else { return false };
         let (now, random) = (host.now(), host.random());
@@ -225,7 +225,8 @@ impl Tokens {
         }
         token.look.set(Time::default());
         self.wake(host);
-        effect != Challenged::Ignored
+        // A retry would bring the caller the same challenge again.
+        token.held().is_none_or(|held| held.generation != generation)
     }
 
     /// This configuration is done with: others take over what it was about to fetch.
@@ -297,7 +298,7 @@ impl Tokens {
     /// was seen in this run that there is no room: hundreds of tokens may wait there.
     fn look<'a>(&self, id: TokenId, token: &'a Token, full_gates: &mut Vec<&'a str>, host: &dyn Host) {
         let cluster = token.issuer.endpoint().cluster.as_str();
-        if token.is_at_gate.get() && !token.is_wanted() && full_gates.contains(&cluster) {
+        if token.is_at_gate.get() && !token.is_missed() && full_gates.contains(&cluster) {
             return;
         }
         let now = host.now();
@@ -333,8 +334,8 @@ impl Tokens {
     fn borrow_from_former_secret(&self, token: &Token, now: Time, host: &dyn Host) {
         let Some((former, _)) = host.read(&token.last_granted()) else { return };
         let record: Record = read(host, &String::from_utf8_lossy(&former));
-        if let Some(granted) = record.token().filter(|granted| granted.is_good(now)) {
-            token.borrow(granted);
+        if let Some(best) = record.best(now) {
+            token.borrow(best);
         }
     }
 }

@@ -148,3 +148,43 @@ fn whoever_hears_of_nothing_serves_its_requests_nevertheless_and_nothing_that_ex
         assert_eq!(process.held(first, 0), None, "seed {seed}");
     }
 }
+
+/// The upstream challenges tokens at random, also such as serve no more, and the token server is down half of the time.
+#[test]
+fn challenges_cost_no_request_and_few_token_requests() {
+    const MINUTES: u64 = 30;
+    for seed in 0..40 {
+        let mut number = 0;
+        let process = Process::new(
+            seed,
+            Box::new(move |_, random| {
+                number += 1;
+                let is_down = number > 1 && random.percent(50);
+                let what = if is_down { What::Status(503, None) } else { What::Token(600.0) };
+                what.after(random.up_to(3000))
+            }),
+        );
+        let first = process.load(VMS, 1, "secret");
+        process.pass(PATIENCE);
+        let until = process.now().after(Duration::from_secs(MINUTES * 60));
+        while process.now() < until {
+            let (pause, vm, back) = {
+                let random = &mut process.state.borrow_mut().random;
+                (random.up_to(3000), first + random.up_to(VMS as u64 - 1) as usize, random.up_to(1))
+            };
+            process.request_in(pause / 2, vm, 0);
+            process.pass(Duration::from_millis(pause));
+            if let Some((_, generation)) = process.held(vm, 0) {
+                process.upstream_refuses(vm, 0, generation - back);
+            }
+        }
+        let state = process.state.borrow();
+        let rejected = state.outcomes.iter().filter(|(.., outcome)| matches!(outcome, Outcome::Refused(_)));
+        assert_eq!(rejected.count(), 0, "seed {seed}");
+        // A few in the first minute, and then two a minute; half of the attempts are in vain.
+        let granted = process.held(first, 0).map_or(0, |(_, generation)| generation);
+        assert!((MINUTES / 2..=MINUTES * 2 + 6).contains(&granted), "seed {seed}: {granted} tokens");
+        let asked = state.asked.len() as u64;
+        assert!(asked <= granted * 3, "seed {seed}: {asked} token requests for {granted} tokens");
+    }
+}

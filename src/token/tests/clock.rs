@@ -56,3 +56,22 @@ fn a_clock_that_is_set_forward_costs_a_fetch() {
         assert!(process.state.borrow().asked.len() <= 4, "seed {seed}");
     }
 }
+
+/// A request began to wait an hour from now; it gets the second best at once.
+#[test]
+fn a_clock_that_is_set_back_keeps_no_second_best_from_those_who_wait() {
+    for seed in 0..20 {
+        let process = Process::new(seed, grants(36_000.0));
+        let first = process.load(3, 1, "secret");
+        process.pass(Duration::from_secs(2));
+        drop(process.script.replace(Box::new(|_, _| What::Silence.after(0))));
+        let (_, generation) = process.held(first, 0).unwrap();
+        process.upstream_refuses(first, 0, generation);
+        process.request_in(10, first, 0);
+        process.pass(Duration::from_millis(100));
+        process.state.borrow_mut().set_back = HOUR;
+        process.pass(PATIENCE);
+        let outcomes: Vec<_> = process.state.borrow().outcomes.iter().map(|(.., outcome)| *outcome).collect();
+        assert_eq!(outcomes, [Outcome::AfterWaiting], "seed {seed}");
+    }
+}

@@ -65,8 +65,8 @@ pub struct State {
     in_flight: BTreeMap<u32, Asked>,
     /// All requests that were sent.
     pub asked: Vec<Asked>,
-    /// The tokens issued, and until when they are good as their requester must see it.
-    issued: HashMap<String, Time>,
+    /// The tokens issued, and from when until when they are good as their requester must see it.
+    issued: HashMap<String, (Time, Time)>,
     waiting: BTreeMap<u32, Waiting>,
     contexts: u32,
     /// What became of each request for a token.
@@ -170,6 +170,12 @@ impl Process {
         let list = vm.list.borrow();
         let held = list[token].token.held();
         held.map(|held| (held.as_sent.expose().strip_prefix("Bearer ").unwrap().to_owned(), held.generation))
+    }
+
+    /// How long ago a token was asked for.
+    pub fn age(&self, token: &str) -> Duration {
+        let state = self.state.borrow();
+        state.now.since(state.issued[token].0)
     }
 
     /// The VMs that are at work, by their numbers.
@@ -313,7 +319,7 @@ impl Process {
                 let mut state = self.state.borrow_mut();
                 let token = format!("t{}", state.issued.len() + 1);
                 let lifetime = Duration::from_secs_f64(*seconds);
-                state.issued.insert(token.clone(), asked.at.after(lifetime));
+                state.issued.insert(token.clone(), (asked.at, asked.at.after(lifetime)));
                 let body = format!(r#"{{"access_token": "{token}", "token_type": "Bearer", "expires_in": {seconds}}}"#);
                 (200, None, body)
             }
@@ -388,7 +394,8 @@ impl Process {
             for lease in vm.list.borrow().iter().take(8) {
                 let Some(held) = lease.token.held() else { continue };
                 let token = held.as_sent.expose().strip_prefix("Bearer ").unwrap();
-                assert!(state.now <= state.issued[token].after(LATE * 2), "a token is in hand after it expired");
+                let (_, expires) = state.issued[token];
+                assert!(state.now <= expires.after(LATE * 2), "a token is in hand after it expired");
             }
         }
     }
@@ -403,7 +410,7 @@ impl State {
     /// No request is rejected while the process has a token that is good.
     fn assert_nothing_serves(&self, token: &Token) {
         let record = self.data.get(&token.record()).map(|(bytes, _)| Record::decode(bytes.as_slice()).unwrap());
-        let is_good = record.is_some_and(|record| record.best(self.now).is_some());
+        let is_good = token.has_any() || record.is_some_and(|record| record.best(self.now).is_some());
         assert!(!is_good || self.set_back > Duration::ZERO, "a request is rejected in spite of a token");
     }
 

@@ -159,3 +159,78 @@ fn a_hanging_token_server_lets_requests_wait_for_a_second_and_no_longer() {
     let state = process.state.borrow();
     assert!(state.outcomes[1..].iter().all(|(.., outcome)| *outcome == Outcome::AtOnce));
 }
+
+/// Each token is challenged until its upstream's clock has come to the time at which it was issued.
+#[test]
+fn a_clock_behind_by_half_a_minute_costs_few_requests_a_refresh() {
+    const BEHIND: Duration = Duration::from_secs(30);
+    for seed in 0..20 {
+        let process = Process::new(seed, grants(3600.0));
+        let first = process.load(VMS, 1, "secret");
+        // The upstream takes the first token by then, and no refresh is due.
+        process.pass(Duration::from_secs(3000));
+        let (mut served, mut challenged) = (0, 0);
+        for request in 0..12_000 {
+            let vm = first + request % VMS;
+            let (token, generation) = process.held(vm, 0).expect("a token is there all the time");
+            if process.age(&token) < BEHIND {
+                challenged += 1;
+                process.upstream_refuses(vm, 0, generation);
+            } else {
+                served += 1;
+            }
+            process.pass(Duration::from_millis(50));
+        }
+        assert_eq!(process.state.borrow().asked.len(), 2, "seed {seed}: one refresh, and no fetch beside it");
+        // One each ten seconds, and one more if two requests are under way with the token.
+        assert!((1..=6).contains(&challenged), "seed {seed}: {challenged} of {}", served + challenged);
+    }
+}
+
+#[test]
+fn all_vms_set_a_token_aside_and_take_it_back_together() {
+    for seed in 0..50 {
+        let process = Process::new(seed, grants(60.0));
+        let first = process.load(VMS, 1, "secret");
+        while process.state.borrow().asked.len() < 2 {
+            process.pass(Duration::from_millis(100));
+        }
+        process.pass(Duration::from_millis(100));
+        let holds = |generation| (first..first + VMS).all(|vm| process.held(vm, 0).unwrap().1 == generation);
+        assert!(holds(2), "seed {seed}");
+        process.upstream_refuses(first, 0, 2);
+        process.pass(LATE * 3);
+        assert!(holds(1), "seed {seed}");
+        process.pass(Duration::from_secs(10) - LATE * 4);
+        assert!(holds(1), "seed {seed}");
+        process.pass(LATE * 3);
+        assert!(holds(2), "seed {seed}");
+        assert_eq!((process.state.borrow().asked.len(), process.state.borrow().dropped), (2, 1), "seed {seed}");
+    }
+}
+
+/// An attempt of Envoy's with the same token would bring the caller the bare 401.
+#[test]
+fn a_retry_is_worth_it_only_if_it_gets_another_token() {
+    let is_down = Rc::new(Cell::new(false));
+    let down = Rc::clone(&is_down);
+    let script = move |_: &Asked, _: &mut Random| {
+        let what = if down.get() { What::Status(503, None) } else { What::Token(3600.0) };
+        what.after(10)
+    };
+    let process = Process::new(0, Box::new(script));
+    let first = process.load(VMS, 1, "secret");
+    process.pass(Duration::from_secs(1));
+    is_down.set(true);
+    let (_, generation) = process.held(first, 0).unwrap();
+    assert!(process.upstream_refuses(first, 0, generation), "another one may come");
+    process.pass(Duration::from_secs(2));
+    for vm in first..first + VMS {
+        assert_eq!(process.held(vm, 0).unwrap().1, generation);
+        assert!(!process.upstream_refuses(vm, 0, generation), "the same one serves");
+    }
+    is_down.set(false);
+    process.pass(Duration::from_secs(30));
+    assert_eq!(process.held(first, 0).unwrap().1, generation + 1);
+    assert!(process.upstream_refuses(first, 0, generation), "there is another one");
+}

@@ -135,3 +135,46 @@ fn a_cluster_that_comes_later_than_the_configuration_is_found() {
     process.pass(Duration::from_secs(5));
     assert!((first..first + VMS).all(|vm| process.held(vm, 0).is_some()));
 }
+
+/// The new secret is in the configuration before its token server knows it; then the old token is revoked.
+#[test]
+fn a_challenge_to_the_former_token_has_a_denied_secret_tried_again() {
+    for seed in 0..20 {
+        let process = Process::new(seed, grants(3600.0));
+        let former = process.load(VMS, 1, "first");
+        process.pass(Duration::from_secs(2));
+        drop(process.script.replace(Box::new(|_, _| What::Error("invalid_client").after(5))));
+        let new = replace(&process, former, "second");
+        process.pass(Duration::from_secs(120));
+        drop(process.script.replace(grants(3600.0)));
+        let (old, generation) = process.held(new, 0).expect("the former token serves");
+        process.upstream_refuses(new, 0, generation);
+        for request in 0..700 {
+            process.request_in(request * 100, new, 0);
+        }
+        process.pass(Duration::from_secs(70));
+        let (token, generation) = process.held(new, 0).unwrap();
+        assert!(token != old && generation == 1, "seed {seed}: it serves still");
+        let state = process.state.borrow();
+        assert!(state.outcomes.iter().all(|(.., outcome)| !matches!(outcome, Outcome::Refused(_))), "seed {seed}");
+    }
+}
+
+/// What was set aside is not what the next secret begins with.
+#[test]
+fn a_new_secret_begins_with_the_token_that_serves() {
+    for seed in 0..20 {
+        let process = Process::new(seed, grants(60.0));
+        let former = process.load(VMS, 1, "first");
+        process.pass(Duration::from_secs(40));
+        while process.state.borrow().asked.len() < 2 {
+            process.pass(Duration::from_millis(100));
+        }
+        process.pass(Duration::from_millis(100));
+        process.upstream_refuses(former, 0, 2);
+        let (serves, _) = process.held(former, 0).unwrap();
+        drop(process.script.replace(Box::new(slowly)));
+        let new = process.load(VMS, 1, "second");
+        assert_eq!(process.held(new, 0), Some((serves, 0)), "seed {seed}");
+    }
+}

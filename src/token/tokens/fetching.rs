@@ -56,14 +56,14 @@ impl Tokens {
     pub(super) fn fetch(&self, id: TokenId, token: &Token, now: Time, host: &dyn Host) {
         let fetch = Fetch { token: id, who: host.random(), since: now, answers: Vec::new() };
         let timeout = token.issuer.timeout() + GRACE;
-        let is_wanted = token.is_wanted();
-        let enter = |gate: &mut Gate| gate.enter(fetch.who, is_wanted, now, timeout);
+        let is_missed = token.is_missed();
+        let enter = |gate: &mut Gate| gate.enter(fetch.who, is_missed, now, timeout);
         let (_, has_entered) = update(host, &token.gate(), enter);
         if !has_entered {
             return;
         }
         let (_, has_claimed) = update(host, &token.record(), |record: &mut Record| {
-            let is_due = record.due(now, is_wanted) == Due::Now;
+            let is_due = record.due(now, is_missed) == Due::Now;
             if is_due {
                 record.claim(fetch.who, now, timeout);
             }

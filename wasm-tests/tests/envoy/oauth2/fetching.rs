@@ -1,5 +1,7 @@
 //! The first token: one fetch for the process, and requests that wait for it.
 
+use std::path::PathBuf;
+
 use hyper::Request;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -231,59 +233,35 @@ fn a_token_server_is_asked_over_http2_just_as_well() {
     });
 }
 
-/// With the delays of a token server that is down, the seventh attempt would come after eight seconds or more.
-#[test]
-fn a_cluster_without_hosts_is_looked_at_again_within_two_seconds() {
-    run(async {
-        let tokens = TokenServer::start(ANY).await.unwrap();
-        let server = json!({"host": "c", "auth": auth(tokens.address(), json!({"maxWaitMs": 10}))});
-        let fixture = Fixture::start_with(&options(), |upstream| {
-            let mut empty = cluster(TOKENS, tokens.address(), Protocol::Http1);
-            empty["load_assignment"]["endpoints"] = json!([]);
-            Gateway::default()
-                .filter(upstream_auth(&json!({"servers": {"c": server}})))
-                .cluster(cluster("c", upstream, Protocol::Http1))
-                .cluster(empty)
-        })
-        .await;
-        let world = World { fixture, tokens };
-        let reached = async {
-            while world.metric("token_fetches.outcome.unavailable.server.c").await.unwrap_or_default() < 7 {
-                sleep(POLL).await;
-            }
-        };
-        timeout(PATIENCE, reached).await.unwrap();
-        let (reply, _) = world.request().await;
-        assert_eq!(
-            (reply.status.as_u16(), &reply.json()["error"]["data"]["reason"]),
-            (503, &json!("token_unavailable"))
-        );
-        let seconds: u64 = reply.header("retry-after").unwrap().parse().unwrap();
-        assert!(seconds <= 2, "{seconds}");
-        let log = world.fixture.envoy.log().unwrap();
-        assert!(log.contains("Envoy has no healthy host in that cluster"), "{log}");
-    });
+/// A world whose token cluster Envoy discovers: it is `resources` at first, and then what is written there.
+async fn discovering(folder: &TempDir, resources: impl FnOnce(&TokenServer) -> Vec<Value>) -> (World, PathBuf) {
+    let path = folder.path().join("clusters.json");
+    let (upstream, tokens) = (Upstream::start().await.unwrap(), TokenServer::start(ANY).await.unwrap());
+    write_resources(&path, &resources(&tokens)).unwrap();
+    let server = json!({"host": "c", "auth": auth(tokens.address(), json!({"maxWaitMs": 100}))});
+    let gateway = Gateway::default().filter(upstream_auth(&json!({"servers": {"c": server}}))).cluster(cluster(
+        "c",
+        upstream.address(),
+        Protocol::Http1,
+    ));
+    let mut config: Value = serde_json::from_str(&gateway.config()).unwrap();
+    config["dynamic_resources"] = json!({"cds_config": {"path_config_source": {"path": path}}});
+    let envoy = running(&config.to_string(), &options()).await;
+    let address = envoy.listener(LISTENER).await.unwrap();
+    let fixture = Fixture { envoy, upstream, address };
+    (World { fixture, tokens }, path)
+}
+
+/// The token cluster as Envoy discovers it.
+fn discovered(tokens: &TokenServer) -> Value {
+    any("envoy.config.cluster.v3.Cluster", cluster(TOKENS, tokens.address(), Protocol::Http1))
 }
 
 #[test]
 fn a_cluster_that_envoy_does_not_know_is_reported_and_heals_when_it_appears() {
     run(async {
         let folder = TempDir::new().unwrap();
-        let path = folder.path().join("clusters.json");
-        write_resources(&path, &[]).unwrap();
-        let (upstream, tokens) = (Upstream::start().await.unwrap(), TokenServer::start(ANY).await.unwrap());
-        let server = json!({"host": "c", "auth": auth(tokens.address(), json!({"maxWaitMs": 100}))});
-        let gateway = Gateway::default().filter(upstream_auth(&json!({"servers": {"c": server}}))).cluster(cluster(
-            "c",
-            upstream.address(),
-            Protocol::Http1,
-        ));
-        let mut config: Value = serde_json::from_str(&gateway.config()).unwrap();
-        config["dynamic_resources"] = json!({"cds_config": {"path_config_source": {"path": path}}});
-        let envoy = running(&config.to_string(), &options()).await;
-        let address = envoy.listener(LISTENER).await.unwrap();
-        let fixture = Fixture { envoy, upstream, address };
-        let world = World { fixture, tokens };
+        let (world, path) = discovering(&folder, |_| Vec::new()).await;
         let (reply, _) = world
             .until("is refused for its cluster", |reply, _| {
                 reply.json()["error"]["data"]["reason"] == "token_cluster_unknown"
@@ -296,9 +274,40 @@ fn a_cluster_that_envoy_does_not_know_is_reported_and_heals_when_it_appears() {
             r#"no token for server "c" from the token server in cluster "tokens": Envoy has no cluster of that name"#;
         assert!(log.contains(said), "{log}");
 
-        let found = any("envoy.config.cluster.v3.Cluster", cluster(TOKENS, world.tokens.address(), Protocol::Http1));
-        write_resources(&path, &[found]).unwrap();
+        write_resources(&path, &[discovered(&world.tokens)]).unwrap();
         world.until("is served", |reply, _| reply.status == 200).await;
         assert!(metric(&world.fixture, "token_fetches.outcome.cluster_unknown.server.c").await.unwrap() >= 1);
+    });
+}
+
+/// With the delays of a token server that is down, the eighth look would come eight seconds after the seventh, or more.
+#[test]
+fn a_cluster_without_a_healthy_host_is_looked_at_often() {
+    const LOOKS: u64 = 7;
+    const UNAVAILABLE: &str = "token_fetches.outcome.unavailable.server.c";
+    run(async {
+        let folder = TempDir::new().unwrap();
+        let no_host = |tokens: &TokenServer| {
+            let mut cluster = discovered(tokens);
+            cluster["load_assignment"]["endpoints"] = json!([]);
+            vec![cluster]
+        };
+        let (world, path) = discovering(&folder, no_host).await;
+        let looks = async {
+            while world.metric(UNAVAILABLE).await.is_none_or(|looks| looks < LOOKS) {
+                sleep(POLL).await;
+            }
+        };
+        timeout(PATIENCE, looks).await.expect("it is not looked at often");
+        let (reply, _) = world.until("is rejected", |reply, _| reply.status != 200).await;
+        assert_eq!(reply.json()["error"]["data"]["reason"], "token_unavailable");
+        let seconds: u64 = reply.header("retry-after").unwrap().parse().unwrap();
+        assert!(seconds <= 2, "{seconds}");
+        assert!(world.fixture.envoy.log().unwrap().contains("Envoy has no healthy host in that cluster"));
+        assert_eq!(world.tokens.asked().len(), 0);
+
+        write_resources(&path, &[discovered(&world.tokens)]).unwrap();
+        world.until("is served", |reply, _| reply.status == 200).await;
+        assert_eq!(world.tokens.asked().len(), 1);
     });
 }

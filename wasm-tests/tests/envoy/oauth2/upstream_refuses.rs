@@ -1,9 +1,11 @@
 //! The MCP server refuses the credential.
 
+use bytes::Bytes;
+use hyper::StatusCode;
 use serde_json::{Value, json};
 use wasm_tests::client::Protocol;
 use wasm_tests::gateway::{Gateway, cluster, filtered_cluster, upstream_auth};
-use wasm_tests::token_server::TokenServer;
+use wasm_tests::token_server::{Behaviour, TokenServer};
 use wasm_tests::upstream::Refused;
 
 use super::{ANY, Place, TOKENS, World, auth, gateway, options};
@@ -119,6 +121,31 @@ fn in_a_cluster_the_retry_of_a_401_carries_a_fresh_token() {
             assert_eq!(reply.header("www-authenticate"), None);
         }
         assert!(world.tokens.asked().len() <= 3);
+    });
+}
+
+/// The retry would carry the second best, which is the same token: its bare 401 would be the caller's.
+#[test]
+fn a_retry_without_another_token_does_not_bring_the_caller_a_401() {
+    run(async {
+        let tokens = TokenServer::start(ANY).await.unwrap();
+        let server = json!({"host": "c", "auth": auth(tokens.address(), json!({"retryOn401": true}))});
+        let fixture = Fixture::start_with(&options(), |upstream| retrying(&server, upstream, tokens.address())).await;
+        let world = World { fixture, tokens };
+        world.until("is served", |reply, _| reply.status == 200).await;
+        let down = Behaviour::Answers(StatusCode::SERVICE_UNAVAILABLE, Vec::new(), Bytes::new());
+        world.tokens.behave(down);
+        world.fixture.upstream.refuse(Refused::All);
+        for number in 0..50 {
+            let (reply, seen) = world.request().await;
+            assert_eq!(reply.status, 502, "{number}");
+            assert_eq!(reply.json()["error"]["data"]["reason"], "upstream_unauthorized");
+            assert_eq!(reply.header("www-authenticate"), None);
+            assert!(seen.iter().all(|seen| seen.head.header("authorization") == ["Bearer token-1"]));
+        }
+        // The token is good for the rest.
+        world.fixture.upstream.refuse(Refused::Nobody);
+        assert_eq!(world.request().await.0.status, 200);
     });
 }
 

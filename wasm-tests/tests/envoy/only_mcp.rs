@@ -22,7 +22,7 @@ const ORIGINS: [&str; 7] = [
 ];
 
 /// Spellings of where servers have their metadata (RFC 9728 §3.1), behind `/mcp` or `/`.
-const METADATA: [&str; 9] = [
+const METADATA: [&str; 11] = [
     ".well-known/oauth-protected-resource",
     ".well-known/oauth-protected-resource/mcp",
     ".well-known/oauth-authorization-server",
@@ -32,16 +32,39 @@ const METADATA: [&str; 9] = [
     ".well%2Dknown/oauth-protected-resource",
     "/.well-known//oauth-protected-resource",
     ".well-known%2foauth-protected-resource",
+    // Some servers leave out what follows a semicolon, and some decode twice.
+    ".well-known;a=1/oauth-protected-resource",
+    "%252ewell-known/oauth-protected-resource",
 ];
+
+/// Names by which a web page of an attacker's can reach a gateway on loopback.
+const FOREIGN_HOSTS: [&str; 5] =
+    ["evil.example:10000", "localhost.evil.example", "127.0.0.1.evil.example:10000", "127a0.0.1", "gateway.example"];
 
 /// A request to a gateway, with these headers.
 pub async fn request(gateway: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)]) -> Reply {
+    request_by(gateway, "localhost:10000", method, path, headers).await
+}
+
+/// The same by another name of the gateway.
+async fn request_by(gateway: SocketAddr, host: &str, method: &str, path: &str, headers: &[(&str, &str)]) -> Reply {
     let method = Method::from_bytes(method.as_bytes()).unwrap();
-    let mut request = Request::builder().method(method).uri(format!("http://gateway.example{path}"));
+    let mut request = Request::builder().method(method).uri(format!("http://{host}{path}"));
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
     send(gateway, Protocol::Http2, request.body(Full::new(Bytes::new())).unwrap()).await.unwrap()
+}
+
+/// Asserts that a gateway without authentication of its callers is reached by its own names alone: a browser sends no
+/// `Origin` with a GET to the host of the page, which DNS rebinding makes the gateway's.
+pub async fn is_refused_by_other_names(gateway: SocketAddr, endpoint: &str) {
+    for host in FOREIGN_HOSTS {
+        for method in ["GET", "POST"] {
+            let reply = request_by(gateway, host, method, endpoint, &[]).await;
+            assert_eq!(reply.status, 403, "{method} {endpoint} at {host}");
+        }
+    }
 }
 
 /// Sends all that must be refused to the endpoint at `endpoint`, in the name of a caller with these headers. That nothing
@@ -67,8 +90,8 @@ pub async fn is_refused(gateway: SocketAddr, endpoint: &str, caller: &[(&str, &s
             for method in ["GET", "POST"] {
                 let reply = request(gateway, method, &path, caller).await;
                 let status = reply.status.as_u16();
-                // Where the routes are exact, there is no route for it.
-                assert!(matches!(status, 400 | 403 | 404), "{method} {path}: {status}");
+                // No route leads there: the filter answers 503.
+                assert!(matches!(status, 400 | 403 | 503), "{method} {path}: {status}");
             }
         }
     }

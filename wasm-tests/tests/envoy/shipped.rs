@@ -15,7 +15,7 @@ use wasm_tests::{module, repository};
 
 use crate::fixture::{envoy_has, run, running};
 use crate::mcp_client::{Era, converse};
-use crate::only_mcp::{self, is_refused};
+use crate::only_mcp::{self, is_refused, is_refused_by_other_names};
 use crate::tls::{Authority, behind_tls};
 
 /// An Envoy with a shipped configuration, which differs from it in nothing but ports.
@@ -96,6 +96,7 @@ fn envoy_yaml_serves_all_its_servers() {
         assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
         for (name, _) in demo::servers(&shipped.tokens.issued()) {
             is_refused(shipped.gateway, &format!("/{name}/mcp"), &[]).await;
+            is_refused_by_other_names(shipped.gateway, &format!("/{name}/mcp")).await;
         }
         assert_eq!(shipped.server.arrivals().len(), arrived, "something arrived");
         assert_overrides_are_removed(&shipped, "/github-mcp/mcp").await;
@@ -129,9 +130,14 @@ fn the_configuration_of_the_compose_stack_serves_its_servers() {
             assert_eq!(transcript.unwrap().results.len(), 4, "{name}");
             let arrived = shipped.server.arrivals().len();
             is_refused(shipped.gateway, &format!("/{name}/mcp"), &[]).await;
+            is_refused_by_other_names(shipped.gateway, &format!("/{name}/mcp")).await;
             assert_eq!(shipped.server.arrivals().len(), arrived, "{name}");
         }
         assert_overrides_are_removed(&shipped, "/github-mcp/mcp").await;
+        // As compose/test.sh asks, by the name that other containers know.
+        let request = "GET / HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\n\r\n";
+        let answer = send_raw(shipped.gateway, request.as_bytes()).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("unknown_server"), "{answer}");
     });
 }
 
@@ -195,6 +201,7 @@ fn the_configuration_in_the_readme_serves_an_mcp_server() {
         }
         let arrived = shipped.server.arrivals().len();
         is_refused(shipped.gateway, "/mcp", &[]).await;
+        is_refused_by_other_names(shipped.gateway, "/mcp").await;
         assert_eq!(shipped.server.arrivals().len(), arrived);
         assert_overrides_are_removed(&shipped, "/mcp").await;
         // The pieces that the README adds to it.
@@ -265,6 +272,7 @@ fn the_oauth2_configuration_in_the_readme_serves_an_mcp_server_over_tls() {
         assert_eq!(transcript.unwrap().results.len(), 4);
         let arrived = server.arrivals().len();
         is_refused(envoy.listener("mcp").await.unwrap(), "/mcp", &[]).await;
+        is_refused_by_other_names(envoy.listener("mcp").await.unwrap(), "/mcp").await;
         assert_eq!(server.arrivals().len(), arrived);
         let asked = tokens.asked();
         assert_eq!(asked.len(), 1);

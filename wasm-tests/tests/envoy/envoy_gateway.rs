@@ -242,7 +242,7 @@ fn refusing_routes(manifests: &Manifests, route: &Value) -> Vec<Value> {
     let filter = manifests.named("HTTPRouteFilter", filter["extensionRef"]["name"].as_str().unwrap());
     let status = &filter["spec"]["directResponse"]["statusCode"];
     let matches = rule["matches"].as_array().unwrap().iter().map(|matches| {
-        let mut matching = json!({"path_separated_prefix": matches["path"]["value"]});
+        let mut matching = json!({"path": matches["path"]["value"]});
         if let Some(header) = matches["headers"].get(0) {
             let name = header["name"].as_str().unwrap().to_lowercase();
             let regex = json!({"safe_regex": {"regex": header["value"]}});
@@ -261,11 +261,14 @@ fn route_of(manifests: &Manifests, route: &Value) -> Value {
         action["timeout"] = timeout.clone();
     }
     let matching = match rule["matches"][0]["path"]["value"].as_str() {
-        Some(prefix) => {
+        Some(path) => {
             assert_eq!(rule["timeouts"], json!({"request": "0s"}), "the default would cut event streams");
-            assert_eq!(rule["filters"][0]["urlRewrite"]["path"]["replacePrefixMatch"], "/");
-            action["regex_rewrite"] = json!({"pattern": {"regex": format!("^{prefix}/*")}, "substitution": "/"});
-            json!({"path_separated_prefix": prefix})
+            assert_eq!(rule["matches"][0]["path"]["type"], "Exact");
+            let rewrite = &rule["filters"][1]["urlRewrite"]["path"];
+            assert_eq!(rewrite["type"], "ReplaceFullPath");
+            action["regex_rewrite"] =
+                json!({"pattern": {"regex": "^/.*$"}, "substitution": rewrite["replaceFullPath"]});
+            json!({"path": path})
         }
         None => json!({"prefix": "/"}),
     };
@@ -274,6 +277,7 @@ fn route_of(manifests: &Manifests, route: &Value) -> Value {
     json!({
         "match": matching,
         "route": action,
+        "request_headers_to_remove": rule["filters"][0]["requestHeaderModifier"]["remove"],
         "typed_per_filter_config": {format!("envoy.filters.http.wasm/{}", id_of(policy)): enabled},
     })
 }
@@ -311,23 +315,25 @@ fn the_policies_give_each_server_its_credential() {
             ("/github/mcp", "mcp.example.com", "Bearer test-token"),
             ("/tools/mcp", "tools.example.com", "Bearer token-1"),
         ] {
-            let theirs = [("authorization", "Bearer theirs"), ("x-api-key", "theirs")];
+            let theirs = [("authorization", "Bearer theirs"), ("x-api-key", "theirs"), ("x-original-url", "/admin")];
             let (reply, seen) =
                 fixture.exchange(TestRequest { path, headers: &theirs, ..TestRequest::default() }).await;
             assert_eq!(reply.status, 200);
             let head = &seen[0].head;
             assert_eq!((head.authority.as_str(), head.path_and_query.as_str()), (server, "/mcp"));
             assert_eq!(head.header("authorization"), [authorization]);
-            assert!(head.header("x-api-key").is_empty());
+            assert!(head.header("x-api-key").is_empty() && head.header("x-original-url").is_empty());
         }
         for path in ["/github/mcp", "/tools/mcp"] {
             let web_page = [("origin", "https://evil.example")];
             let (reply, seen) =
                 fixture.exchange(TestRequest { path, headers: &web_page, ..TestRequest::default() }).await;
             assert_eq!((reply.status.as_u16(), seen.len()), (403, 0), "{path}");
-            let metadata = path.replace("/mcp", "/.well-known/oauth-protected-resource/mcp");
-            let (reply, seen) = fixture.exchange(TestRequest { path: &metadata, ..TestRequest::default() }).await;
-            assert_eq!((reply.status.as_u16(), seen.len()), (403, 0), "{metadata}");
+            for place in ["/", "/mcp/", "/.well-known/oauth-protected-resource/mcp", "/.well-known;a=1/mcp"] {
+                let other = path.replace("/mcp", place);
+                let (reply, seen) = fixture.exchange(TestRequest { path: &other, ..TestRequest::default() }).await;
+                assert_eq!((reply.status.as_u16(), seen.len()), (404, 0), "{other}");
+            }
         }
         // Nobody reaches the token server by the route that only makes its cluster.
         let request = "POST /oauth/token HTTP/1.1\r\nhost: token-server.invalid\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";

@@ -68,14 +68,11 @@ fn the_gateway_serves_callers_with_a_jwt_alone_and_no_route_is_there_before_that
     let denied = &manifests.named("AuthorizationPolicy", "mcp-only")["spec"];
     assert_eq!(denied["action"], "DENY");
     assert_eq!(denied["selector"], authorization["selector"]);
-    let prefixes =
-        routes(manifests.named("VirtualService", "mcp")).into_iter().map(|route| route["match"]["prefix"].clone());
-    let paths: Vec<_> = prefixes.map(|prefix| format!("{}.well-known/*", prefix.as_str().unwrap())).collect();
     assert_eq!(
         denied["rules"],
         json!([
             {"when": [{"key": "request.headers[origin]", "values": ["*"]}]},
-            {"to": [{"operation": {"paths": paths}}]},
+            {"to": [{"operation": {"paths": ["/.well-known/*"]}}]},
         ])
     );
     let before = ["RequestAuthentication", "AuthorizationPolicy", "WasmPlugin", "EnvoyFilter"];
@@ -212,7 +209,10 @@ fn cluster_of(destination: &Value) -> String {
 fn routes(service: &Value) -> Vec<Value> {
     let route = |http: &Value| {
         let condition = &http["match"][0];
-        let mut matching = json!({"prefix": condition["uri"]["prefix"].as_str().unwrap_or("/")});
+        let mut matching = match condition["uri"]["exact"].as_str() {
+            Some(path) => json!({"path": path}),
+            None => json!({"prefix": condition["uri"]["prefix"].as_str().unwrap_or("/")}),
+        };
         if let Some(method) = condition["method"]["exact"].as_str() {
             matching["headers"] = json!([{"name": ":method", "string_match": {"exact": method}}]);
         }
@@ -233,7 +233,7 @@ fn routes(service: &Value) -> Vec<Value> {
         if let Some(rewrite) = http["rewrite"]["uri"].as_str() {
             action["prefix_rewrite"] = json!(rewrite);
         }
-        json!({"match": matching, "route": action})
+        json!({"match": matching, "route": action, "request_headers_to_remove": http["headers"]["request"]["remove"]})
     };
     let mut routes: Vec<Value> = service["spec"]["http"].as_array().unwrap().iter().map(route).collect();
     if let Some(last) = routes.iter().position(|route| route["match"] == json!({"prefix": "/"})) {
@@ -343,7 +343,7 @@ impl Proxy {
         let id = new_id();
         let request = format!(
             "{method} {path} HTTP/1.1\r\nhost: {host}\r\n{ID}: {id}\r\nauthorization: Bearer theirs\r\nx-api-key: theirs\r\n\
-             x_api_key: theirs\r\n{lines}content-length: 0\r\nconnection: close\r\n\r\n"
+             x_api_key: theirs\r\nx-http-method-override: DELETE\r\n{lines}content-length: 0\r\nconnection: close\r\n\r\n"
         );
         let answer = send_raw(self.fixture.address, request.as_bytes()).await.unwrap();
         (answer, self.fixture.upstream.seen(&id))
@@ -357,7 +357,7 @@ impl Proxy {
         let head = &seen[0].head;
         assert_eq!((head.authority.as_str(), head.path_and_query.as_str()), (server, "/mcp"));
         assert_eq!(head.header("authorization"), [authorization]);
-        assert!(head.header("x-api-key").is_empty());
+        assert!(head.header("x-api-key").is_empty() && head.header("x-http-method-override").is_empty());
     }
 
     /// Asserts that the token server was asked for one token, as the configuration says.
@@ -469,6 +469,8 @@ fn the_sidecars_plugin_gives_each_server_its_credential_and_leaves_others_alone(
                 ("TRACE", "/mcp", 405),
                 ("PUT", "/mcp", 405),
                 ("GET", "/.well-known/oauth-protected-resource/mcp", 404),
+                ("GET", "/.well-known;a=1/oauth-protected-resource", 404),
+                ("GET", "/", 404),
             ] {
                 let (answer, seen) = proxy.send(method, server, path).await;
                 assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")) && seen.is_empty(), "{method}: {answer}");

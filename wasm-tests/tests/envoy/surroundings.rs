@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 use wasm_tests::client::Protocol;
+use wasm_tests::envoy::Options;
 use wasm_tests::gateway::{Gateway, any, asks_for_the_route, cluster, filtered_cluster, lua, upstream_auth};
 
 use crate::fixture::{Fixture, TestRequest, envoy_has, run};
@@ -45,6 +46,55 @@ fn a_routes_own_host_rewrite_wins_over_a_filter_in_the_listener_but_not_over_one
             assert_eq!(head.authority, host, "in the listener: {in_listener}");
             let original = head.header("x-envoy-original-host");
             assert!(!original.contains(&"caller.example".to_owned()), "in the listener: {in_listener}");
+        }
+    });
+}
+
+/// The gateway of [`gateway`] with this action of its one route, and an endpoint that has a name. One worker, so that a second
+/// request has the connection of the first.
+async fn with_named_endpoint(in_listener: bool, action: Value) -> Fixture {
+    let options = Options { wasm_log_level: "debug", concurrency: 1, ..Options::default() };
+    Fixture::start_with(&options, |upstream| {
+        let mut server = match in_listener {
+            true => cluster("server", upstream, Protocol::Http1),
+            false => filtered_cluster("server", upstream, Protocol::Http1, filter()),
+        };
+        let endpoint = "/load_assignment/endpoints/0/lb_endpoints/0/endpoint";
+        server.pointer_mut(endpoint).unwrap()["hostname"] = json!("endpoint.example");
+        let gateway = Gateway::default().route(json!({"match": {"path": "/mcp"}, "route": action})).cluster(server);
+        if in_listener { gateway.filter(filter()) } else { gateway }
+    })
+    .await
+}
+
+#[test]
+fn a_weighted_clusters_host_rewrite_wins_in_the_listener() {
+    run(async {
+        for (in_listener, host) in [(true, "weighted.example"), (false, "server.example")] {
+            let server = json!({"name": "server", "weight": 1, "host_rewrite_literal": "weighted.example"});
+            let action = json!({"weighted_clusters": {"clusters": [server]}});
+            let head = exchange(&with_named_endpoint(in_listener, action).await).await.remove(0).head;
+            assert_eq!(head.authority, host, "in the listener: {in_listener}");
+        }
+    });
+}
+
+/// Envoy rewrites the host when it has a connection: for a new one, that is after a filter in the cluster.
+#[test]
+fn auto_host_rewrite_wins_in_the_cluster_for_a_new_connection() {
+    run(async {
+        for (in_listener, hosts) in
+            [(true, ["endpoint.example", "endpoint.example"]), (false, ["endpoint.example", "server.example"])]
+        {
+            let action = json!({"cluster": "server", "auto_host_rewrite": true});
+            let fixture = with_named_endpoint(in_listener, action).await;
+            for host in hosts {
+                let head = exchange(&fixture).await.remove(0).head;
+                assert_eq!(head.authority, host, "in the listener: {in_listener}");
+                assert_eq!(head.header("authorization"), ["Bearer ours"], "in the listener: {in_listener}");
+                let original = head.header("x-envoy-original-host");
+                assert!(!original.contains(&"caller.example".to_owned()), "in the listener: {in_listener}");
+            }
         }
     });
 }

@@ -22,6 +22,8 @@ fn config(port: u16) -> String {
         // In the route, and in the cluster twice.
         ("my-server", "agent-tools", 3),
         ("eu-west-1", REGION, 2),
+        // The name by which the fixture comes.
+        ("(localhost|", "(caller.example|", 1),
     ] {
         assert_eq!(config.matches(theirs).count(), count, "{theirs} in\n{config}");
         config = config.replace(theirs, ours);

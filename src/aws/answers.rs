@@ -23,7 +23,7 @@ struct Found<'a> {
 /// # Errors
 /// If there are no keys in it.
 pub fn keys_in_json(reply: &Reply<'_>, now: Time) -> Result<Answer, Failure> {
-    let body = Json::parse(reply.body).unwrap_or(Json::Null);
+    let body = Json::parse_answer(reply.body).unwrap_or(Json::Null);
     // The instance metadata service answers 200 also where it has none.
     if let Some(code) = body.text("Code").filter(|code| *code != "Success") {
         let detail = format!("it answers {}", printable(code));

@@ -2,6 +2,7 @@
 //! a name given twice is noticed, an error has the path it happened at, and no error has a value.
 
 pub mod error;
+mod lenient;
 pub mod whole;
 
 use std::collections::HashSet;
@@ -12,6 +13,8 @@ use serde::de::{self, DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess, V
 use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
 
 use self::error::{Checks, ConfigError, index_segment, segment};
+use self::lenient::lenient;
+use crate::secret::Secret;
 
 /// Up to here, 2^53, every whole number is exact as a float.
 const EXACT: f64 = 9_007_199_254_740_992.0;
@@ -41,6 +44,15 @@ impl Json {
         serde_json::from_slice(text).map_err(|error| {
             ConfigError::here(format!("is not valid JSON at line {}, column {}", error.line(), error.column()))
         })
+    }
+
+    /// Reads JSON text of another server, also with a byte order mark, bytes that are not UTF-8, or half a surrogate pair
+    /// (RFC 8259 §8): a member that nobody reads must not spoil the others. A string with such a fault has U+FFFD in it.
+    ///
+    /// # Errors
+    /// Where the text stops being JSON, as line and column.
+    pub fn parse_answer(text: &[u8]) -> Result<Self, ConfigError> {
+        Self::parse(Secret::new(lenient(text)).expose().as_bytes())
     }
 
     /// The value under `key`, if this is an object that has it.

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use self::Surrogate::{High, Low};
 use super::redaction::shows;
 use crate::http::authorization::is_token;
 use crate::json::Json;
@@ -27,7 +26,7 @@ pub fn read(reply: &Reply<'_>, now: Time, secrets: &[Secret]) -> Result<Grant, F
     reply.check(now)?;
     let fail = |kind, detail: String| Err(reply.failure(kind, detail, now));
     let (status, is_success) = (reply.status, reply.is_success());
-    let object = Json::parse(&lenient(reply.body)).ok().filter(|body| matches!(body, Json::Object(_)));
+    let object = Json::parse_answer(reply.body).ok().filter(|body| matches!(body, Json::Object(_)));
     let body = match object {
         Some(body) => body,
         None if is_success => {
@@ -58,56 +57,6 @@ fn not_of_oauth(status: u16) -> String {
     format!(
         "it answers {status} without an OAuth error, so this may be the answer of a proxy on the way: check the URL and the cluster"
     )
-}
-
-/// The text of `body` for a parser that takes UTF-8 alone. Members that nobody reads must not spoil the token; a token that is
-/// changed by this is not taken, as it is beyond ASCII.
-fn lenient(body: &[u8]) -> Vec<u8> {
-    const BYTE_ORDER_MARK: &str = "\u{feff}";
-    let text = String::from_utf8_lossy(body);
-    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&text);
-    without_lone_surrogates(text).into_bytes()
-}
-
-/// `json` with `\\ufffd` for each escape of a surrogate without the other half of its pair (RFC 8259 §8.2).
-fn without_lone_surrogates(json: &str) -> String {
-    let mut result = String::with_capacity(json.len());
-    let mut rest = json;
-    while let Some((before, behind)) = rest.split_once('\\') {
-        result.push_str(before);
-        let (escape, behind) = match (surrogate(behind), behind.get(5..).and_then(|next| next.strip_prefix('\\'))) {
-            (Some(High), Some(next)) if surrogate(next) == Some(Low) => {
-                behind.split_at_checked(11).unwrap_or((behind, ""))
-            }
-            (Some(_), _) => ("ufffd", behind.get(5..).unwrap_or_default()),
-            (None, _) => {
-                let length = behind.chars().next().map_or(0, char::len_utf8);
-                behind.split_at_checked(length).unwrap_or((behind, ""))
-            }
-        };
-        result.push('\\');
-        result.push_str(escape);
-        rest = behind;
-    }
-    result.push_str(rest);
-    result
-}
-
-/// The halves of a surrogate pair.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Surrogate {
-    High,
-    Low,
-}
-
-/// The surrogate that `uXXXX` at the beginning of `escape` is.
-fn surrogate(escape: &str) -> Option<Surrogate> {
-    let digits = escape.strip_prefix('u')?.get(..4)?;
-    match u32::from_str_radix(digits, 16).ok()? {
-        0xd800..=0xdbff => Some(High),
-        0xdc00..=0xdfff => Some(Low),
-        _ => None,
-    }
 }
 
 /// RFC 6749 §5.1. Parameters that are not known are ignored, a refresh token among them.

@@ -211,6 +211,14 @@ fn an_answer_without_keys_says_what_may_help() {
 }
 
 #[test]
+fn a_fault_in_another_member_does_not_spoil_the_keys() {
+    for member in [r"\ud800", "M\u{fffd}ller"] {
+        let body = IN_JSON.replace("AWS-HMAC", member);
+        assert_eq!(granted(read(&container(), &[], 200, &format!("\u{feff}{body}"))).0.access_key_id.expose(), "ASIA");
+    }
+}
+
+#[test]
 fn keys_that_are_over_are_none_and_those_that_do_not_say_so_are_soon() {
     let container = container();
     for time in ["11:00:00", "12:00:00"] {

@@ -21,6 +21,7 @@ pub mod json;
 pub mod late_bodies;
 pub mod metrics;
 pub mod oauth2;
+pub mod redaction;
 pub mod refusal;
 pub mod secret;
 pub mod selection;

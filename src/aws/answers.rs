@@ -6,6 +6,7 @@ use humantime::parse_rfc3339;
 
 use super::keys::Keys;
 use crate::json::Json;
+use crate::redaction::may_show;
 use crate::secret::Secret;
 use crate::time::Time;
 use crate::token::{Answer, Failure, FailureKind, Grant, LIFETIME_IF_NOT_SAID, Reply};
@@ -18,15 +19,16 @@ struct Found<'a> {
     expiration: Option<&'a str>,
 }
 
-/// Reads the answer of a container credentials endpoint or of the instance metadata service.
+/// Reads the answer of a container credentials endpoint or of the instance metadata service. None of `hidden` will be in a
+/// failure's words.
 ///
 /// # Errors
 /// If there are no keys in it.
-pub fn keys_in_json(reply: &Reply<'_>, now: Time) -> Result<Answer, Failure> {
+pub fn keys_in_json(reply: &Reply<'_>, now: Time, hidden: &[Secret]) -> Result<Answer, Failure> {
     let body = Json::parse_answer(reply.body).unwrap_or(Json::Null);
     // The instance metadata service answers 200 also where it has none.
     if let Some(code) = body.text("Code").filter(|code| *code != "Success") {
-        let detail = format!("it answers {}", printable(code));
+        let detail = format!("it answers {}", printable(code, hidden));
         return Err(reply.failure(FailureKind::Unavailable, detail, now));
     }
     let found = Found {
@@ -38,19 +40,19 @@ pub fn keys_in_json(reply: &Reply<'_>, now: Time) -> Result<Answer, Failure> {
     grant(&found, reply, now)
 }
 
-/// Reads the answer of AWS STS.
+/// Reads the answer of AWS STS. None of `hidden` will be in a failure's words.
 ///
 /// # Errors
 /// If there are no keys in it.
-pub fn answer_of_sts(reply: &Reply<'_>, now: Time) -> Result<Answer, Failure> {
+pub fn answer_of_sts(reply: &Reply<'_>, now: Time, hidden: &[Secret]) -> Result<Answer, Failure> {
     let body = Secret::new(String::from_utf8_lossy(reply.body).into_owned());
     let body = body.expose();
     if !reply.is_success() {
         let code = element(body, "Code");
         // Without a code, this may be the answer of a proxy on the way.
         let is_denial = code.is_some() || matches!(reply.status, 400 | 401);
-        let code = printable(code.unwrap_or_default());
-        let kind = match code.as_str() {
+        let code = code.unwrap_or_default();
+        let kind = match code {
             _ if !is_denial => FailureKind::Unavailable,
             // The identity provider did not answer AWS, or AWS is asked too often.
             "IDPCommunicationError" | "Throttling" | "ThrottlingException" | "RequestLimitExceeded" => {
@@ -58,7 +60,7 @@ pub fn answer_of_sts(reply: &Reply<'_>, now: Time) -> Result<Answer, Failure> {
             }
             _ => FailureKind::Refused,
         };
-        return Err(reply.failure(kind, format!("it answers {} {code}", reply.status), now));
+        return Err(reply.failure(kind, format!("it answers {} {}", reply.status, printable(code, hidden)), now));
     }
     let found = Found {
         id: element(body, "AccessKeyId"),
@@ -107,8 +109,8 @@ fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
     (is_closed && !text.contains('&')).then(|| text.trim())
 }
 
-/// `code` if it is a name, as those of errors are.
-fn printable(code: &str) -> String {
+/// `code` if it is a name, as those of errors are, and shows none of `hidden`.
+fn printable(code: &str, hidden: &[Secret]) -> String {
     let is_name = !code.is_empty() && code.len() <= 64 && code.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    if is_name { code.to_owned() } else { "an error without a name".to_owned() }
+    if is_name && !may_show(code, hidden) { code.to_owned() } else { "an error without a name".to_owned() }
 }

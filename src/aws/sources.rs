@@ -82,6 +82,16 @@ impl KeyIssuer {
         self.endpoint.form(form.finish(), self.timeout)
     }
 
+    /// All that no log may show: what was sent, and the session that the metadata service gave.
+    fn hidden(&self, answers: &[Secret]) -> Vec<Secret> {
+        let sent = match &self.source {
+            Source::Container(authorization) => authorization.as_ref(),
+            Source::InstanceMetadata(_) => answers.first(),
+            Source::WebIdentity { token, .. } => Some(token),
+        };
+        sent.into_iter().map(Secret::copy).collect()
+    }
+
     /// What tells the keys from others, with the secret or without.
     fn fields(&self, with_secret: bool) -> Vec<&str> {
         let mut fields = [&["aws"], &self.endpoint.identity()[..]].concat();
@@ -129,7 +139,7 @@ impl Issuer for KeyIssuer {
     fn read(&self, answers: &[Secret], reply: &Reply<'_>, now: Time) -> Result<Answer, Failure> {
         reply.check(now)?;
         match &self.source {
-            Source::WebIdentity { .. } => answer_of_sts(reply, now),
+            Source::WebIdentity { .. } => answer_of_sts(reply, now, &self.hidden(answers)),
             _ if !reply.is_success() => {
                 Err(reply.failure(FailureKind::Refused, format!("it answers {}", reply.status), now))
             }
@@ -142,7 +152,7 @@ impl Issuer for KeyIssuer {
                     false => Err(reply.failure(FailureKind::Malformed, "its answer has no line".to_owned(), now)),
                 }
             }
-            Source::Container(_) | Source::InstanceMetadata(_) => keys_in_json(reply, now),
+            Source::Container(_) | Source::InstanceMetadata(_) => keys_in_json(reply, now, &self.hidden(answers)),
         }
     }
 

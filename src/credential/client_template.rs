@@ -60,13 +60,12 @@ impl IssuerTemplate for ClientTemplate {
         let auth = match &self.auth {
             AuthTemplate::Basic(source) => ClientAuth::Basic(secret(source)?),
             AuthTemplate::Post(source) => ClientAuth::Post(secret(source)?),
-            AuthTemplate::SecretJwt(source, audience) => ClientAuth::Assertion(Assertion {
-                key: SigningKey::Secret(secret(source)?),
-                audience: audience.clone(),
-            }),
+            AuthTemplate::SecretJwt(source, audience) => {
+                ClientAuth::Assertion(Assertion::new(SigningKey::Secret(secret(source)?), audience.clone()))
+            }
             AuthTemplate::PrivateKeyJwt(source, id, audience) => {
                 let key = SigningKey::Private(key(source)?, id.clone());
-                ClientAuth::Assertion(Assertion { key, audience: audience.clone() })
+                ClientAuth::Assertion(Assertion::new(key, audience.clone()))
             }
             AuthTemplate::None => ClientAuth::None,
         };

@@ -1,5 +1,6 @@
 //! The assertion by which a client proves who it is (RFC 7523 §3), a signed JWT (RFC 7515).
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use base64::Engine;
@@ -22,6 +23,8 @@ pub struct Assertion {
     pub key: SigningKey,
     /// Whom they are for: the token URL or the issuer, as the server wants it.
     pub audience: String,
+    /// The last one that was sent, as no log may show it.
+    last: RefCell<Option<Secret>>,
 }
 
 /// What an assertion is signed with.
@@ -52,6 +55,21 @@ struct Claims<'a> {
 }
 
 impl Assertion {
+    /// Assertions that are signed with `key`, for `audience`.
+    pub fn new(key: SigningKey, audience: String) -> Self {
+        Self { key, audience, last: RefCell::default() }
+    }
+
+    /// An assertion to be sent. No log may show it from now on.
+    ///
+    /// # Errors
+    /// If the private key cannot sign.
+    pub fn send(&self, id: &str, now: Time, random: [u64; 2], sign: Sign<'_>) -> Result<Secret, String> {
+        let assertion = self.sign(id, now, random, sign)?;
+        *self.last.borrow_mut() = Some(assertion.copy());
+        Ok(assertion)
+    }
+
     /// An assertion that this is the client `id`. `random` must not come twice.
     ///
     /// # Errors
@@ -91,6 +109,19 @@ impl Assertion {
             SigningKey::Secret(_) => ["client_secret_jwt", "", &self.audience],
             SigningKey::Private(_, id) => ["private_key_jwt", id.as_deref().unwrap_or_default(), &self.audience],
         }
+    }
+
+    /// All that no log may show. The lines around a key in PEM are not secret, and have words that descriptions have.
+    pub fn hidden(&self) -> Vec<Secret> {
+        let secret = match &self.key {
+            SigningKey::Secret(secret) => secret.copy(),
+            SigningKey::Private(key, _) => {
+                let lines = key.pem().expose().lines().filter(|line| !line.trim_start().starts_with("-----"));
+                Secret::new(lines.collect())
+            }
+        };
+        let last = self.last.borrow().as_ref().map(Secret::copy);
+        [secret].into_iter().chain(last).collect()
     }
 
     /// What they are signed with, as text.

@@ -43,7 +43,7 @@ impl ClientAuth {
             Self::Basic(_) => return Ok(()),
             Self::Post(secret) => form.append_pair("client_secret", secret.expose()),
             Self::Assertion(assertion) => {
-                let assertion = assertion.sign(id, now, random, sign)?;
+                let assertion = assertion.send(id, now, random, sign)?;
                 form.append_pair("client_assertion_type", JWT_BEARER)
                     .append_pair("client_assertion", assertion.expose())
             }
@@ -72,7 +72,15 @@ impl ClientAuth {
         }
     }
 
-    /// All that must not be seen, in the forms in which it is sent.
+    /// All that no log may show, in the forms in which it is sent.
+    pub fn hidden(&self, id: &str) -> Vec<Secret> {
+        match self {
+            Self::Assertion(assertion) => assertion.hidden(),
+            Self::Basic(_) | Self::Post(_) | Self::None => self.secrets(id),
+        }
+    }
+
+    /// What makes another token, in the forms in which it is sent.
     pub fn secrets(&self, id: &str) -> Vec<Secret> {
         match self {
             Self::Basic(secret) => {

@@ -4,7 +4,6 @@
 mod assertion;
 mod client_auth;
 mod private_key;
-mod redaction;
 mod response;
 
 use std::time::Duration;
@@ -19,6 +18,9 @@ use crate::http::authorization::authorization;
 use crate::secret::Secret;
 use crate::time::Time;
 use crate::token::{Answer, Endpoint, Failure, FailureKind, Issuer, Reply, Sign, TokenKey, TokenRequest};
+
+/// A further parameter may be a secret if it has so many bytes.
+const SHORTEST_HIDDEN: usize = 8;
 
 /// A client of a token server, and the token that it wants.
 #[derive(Debug)]
@@ -93,15 +95,7 @@ impl Issuer for Client {
     }
 
     fn read(&self, _: &[Secret], reply: &Reply<'_>, now: Time) -> Result<Answer, Failure> {
-        let mut secrets = self.auth.secrets(&self.id);
-        for Parameter { name, value, .. } in &self.parameters {
-            let is_known = ["scope", "audience", "resource"].contains(&name.as_str());
-            if !is_known && value.expose().len() >= 8 {
-                secrets.push(value.copy());
-                secrets.push(Secret::new(form_urlencoded::byte_serialize(value.expose().as_bytes()).collect()));
-            }
-        }
-        response::read(reply, now, &secrets).map(Answer::Granted)
+        response::read(reply, now, &self.hidden()).map(Answer::Granted)
     }
 
     fn as_sent(&self, token: &str) -> Secret {
@@ -110,6 +104,19 @@ impl Issuer for Client {
 }
 
 impl Client {
+    /// All that no log may show. The rest of the form is the names and values that descriptions are about.
+    fn hidden(&self) -> Vec<Secret> {
+        let mut hidden = self.auth.hidden(&self.id);
+        for Parameter { name, value, .. } in &self.parameters {
+            let is_known = ["scope", "audience", "resource"].contains(&name.as_str());
+            if !is_known && value.expose().len() >= SHORTEST_HIDDEN {
+                hidden.push(value.copy());
+                hidden.push(Secret::new(form_urlencoded::byte_serialize(value.expose().as_bytes()).collect()));
+            }
+        }
+        hidden
+    }
+
     /// What tells the token from others, with `value` for what a parameter is.
     fn fields<'a>(&'a self, value: impl Fn(&'a Parameter) -> &'a str) -> Vec<&'a str> {
         let mut fields = self.endpoint.identity().to_vec();

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::redaction::shows;
 use crate::http::authorization::is_token;
 use crate::json::Json;
+use crate::redaction::may_show;
 use crate::secret::Secret;
 use crate::time::Time;
 use crate::token::{Failure, FailureKind, Grant, LIFETIME_IF_NOT_SAID, Reply};
@@ -14,6 +14,9 @@ const LONGEST_DESCRIPTION: usize = 200;
 
 /// So much of a description is read at the most, in characters.
 const LONGEST_READ: usize = 500;
+
+/// The longest error code, in bytes.
+const LONGEST_CODE: usize = 64;
 
 /// The longest word of a description that is logged. What is longer may be a part of what was sent.
 const LONGEST_WORD: usize = 32;
@@ -100,7 +103,7 @@ fn has_code(body: &Json) -> bool {
 
 /// Whether `code` is made as the codes of RFC 6749 §5.2 are.
 fn is_code(code: &str) -> bool {
-    !code.is_empty() && code.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    (1..=LONGEST_CODE).contains(&code.len()) && code.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 /// A number of seconds; some servers write it as text. What is negative is over at once.
@@ -124,15 +127,15 @@ fn error(body: &Json, secrets: &[Secret]) -> (FailureKind, String) {
         "temporarily_unavailable" | "server_error" | "slow_down" => FailureKind::Unavailable,
         _ => FailureKind::Refused,
     };
-    let is_shown = is_code(code) && !shows(code, secrets);
+    let is_shown = is_code(code) && !may_show(code, secrets);
     let code = if is_shown { printable(code) } else { "an error without a name".to_owned() };
     let description = body.text("error_description").unwrap_or_default();
     let description: String = description.chars().take(LONGEST_READ).collect();
     if description.is_empty() {
         return (kind, code);
     }
-    if shows(&description, secrets) {
-        return (kind, format!("{code} (its description is withheld: a part of a secret may be in it)"));
+    if may_show(&description, secrets) {
+        return (kind, format!("{code} (its description is withheld, as it may show a part of a secret)"));
     }
     (kind, format!("{code} ({})", printable(&description)))
 }

@@ -54,6 +54,8 @@ pub enum Behaviour {
     Says(StatusCode, Value),
     /// These headers and bytes.
     Answers(StatusCode, Vec<(&'static str, String)>, Bytes),
+    /// An error whose description has the client's assertion, in pieces.
+    Repeats,
     /// Less of a body than it announced.
     Truncates,
     /// Nothing, ever.
@@ -228,6 +230,13 @@ impl State {
         }
     }
 
+    fn repeated(&self, index: usize) -> Value {
+        let assertion = self.asked.get(index).map(|asked| asked.parameter("client_assertion").concat());
+        let letters: Vec<_> = assertion.unwrap_or_default().chars().collect();
+        let pieces: Vec<_> = letters.chunks(20).map(|piece| piece.iter().collect::<String>()).collect();
+        json!({"error": "invalid_client", "error_description": pieces.join(", ")})
+    }
+
     fn behaviour_for(&self, index: usize) -> Behaviour {
         let Some(asked) = self.asked.get(index) else { return self.behaviour.clone() };
         let presented = asked.head.header("authorization");
@@ -255,6 +264,7 @@ impl Service for Desk {
             Behaviour::Answers(status, headers, body) => return with_headers(answer(status, body), headers),
             Behaviour::Truncates | Behaviour::Hangs => return truncated(),
             Behaviour::Says(status, body) => (status, body),
+            Behaviour::Repeats => (StatusCode::UNAUTHORIZED, state.repeated(index)),
             Behaviour::Grants(expires_in) => {
                 let mut body = json!({"access_token": "{token}", "token_type": "Bearer", "expires_in": expires_in});
                 if expires_in.is_null() {

@@ -211,6 +211,20 @@ fn an_answer_without_keys_says_what_may_help() {
 }
 
 #[test]
+fn no_failure_repeats_what_was_sent() {
+    let detail = |answer: Result<Answer, Failure>| answer.map(drop).unwrap_err().detail;
+    let in_json = |code: &str| IN_JSON.replace("Success", code);
+    let in_xml = |code: &str| format!("<ErrorResponse><Error><Code>{code}</Code></Error></ErrorResponse>");
+    let (container, machine) = (container(), issuer(Source::InstanceMetadata(Some("known".to_owned()))));
+    assert!(!detail(read(&container, &[], 200, &in_json("xS3CR3Tx"))).contains("S3CR3T"));
+    assert!(!detail(read(&machine, &["AQAEs3ss10n"], 200, &in_json("AQAEs3"))).contains("AQAE"));
+    assert!(!detail(read(&web_identity("eyJhbGciOi.x.y"), &[], 400, &in_xml("eyJhbG"))).contains("eyJhbG"));
+    assert!(detail(read(&web_identity("eyJhbGciOi.x.y"), &[], 400, &in_xml("ExpiredToken"))).contains("ExpiredToken"));
+    // A code decides, also one that is not shown.
+    assert_eq!(kind(read(&web_identity("t"), &[], 400, &in_xml("Throttling"))), Unavailable);
+}
+
+#[test]
 fn a_fault_in_another_member_does_not_spoil_the_keys() {
     for member in [r"\ud800", "M\u{fffd}ller"] {
         let body = IN_JSON.replace("AWS-HMAC", member);

@@ -16,7 +16,7 @@ use crate::token::{FailureKind, Issuer, Sign};
 const AUDIENCE: &str = "https://auth.example/oauth/token";
 
 fn signed_with(key: SigningKey) -> Client {
-    client(ClientAuth::Assertion(Assertion { key, audience: AUDIENCE.to_owned() }))
+    client(ClientAuth::Assertion(Assertion::new(key, AUDIENCE.to_owned())))
 }
 
 /// The assertion in a request, from what the form says it is.

@@ -19,7 +19,7 @@ fn with(change: impl FnOnce(&mut Client)) -> Client {
 }
 
 fn jwt(key: SigningKey) -> ClientAuth {
-    ClientAuth::Assertion(Assertion { key, audience: "aud".to_owned() })
+    ClientAuth::Assertion(Assertion::new(key, "aud".to_owned()))
 }
 
 fn private(kid: Option<&str>) -> SigningKey {
@@ -75,7 +75,7 @@ fn same_but_for_the_secret() -> Vec<(&'static str, Client)> {
         ("another key id", jwt(private(Some("2")))),
         (
             "audience of the assertion",
-            ClientAuth::Assertion(Assertion { key: SigningKey::Secret(secret("secret")), audience: "b".to_owned() }),
+            ClientAuth::Assertion(Assertion::new(SigningKey::Secret(secret("secret")), "b".to_owned())),
         ),
     ];
     auths.into_iter().map(|(case, auth)| (case, with(|client| client.auth = auth))).collect()

@@ -57,7 +57,7 @@ fn each_method_puts_its_own_into_one_place() {
 /// RFC 6749 §2.3: not more than one method in a request; and §2.3.1: none of it in the URL.
 #[test]
 fn no_request_has_two_methods() {
-    let assertion = Assertion { key: SigningKey::Secret(secret("s3cr3t")), audience: "aud".to_owned() };
+    let assertion = Assertion::new(SigningKey::Secret(secret("s3cr3t")), "aud".to_owned());
     for auth in [
         ClientAuth::Basic(secret("s3cr3t")),
         ClientAuth::Post(secret("s3cr3t")),
@@ -135,7 +135,7 @@ fn what_is_asked_for_comes_once_and_as_it_was_given() {
 
 #[test]
 fn debug_shows_no_secret() {
-    let assertion = Assertion { key: SigningKey::Secret(secret("s3cr3t")), audience: "aud".to_owned() };
+    let assertion = Assertion::new(SigningKey::Secret(secret("s3cr3t")), "aud".to_owned());
     for auth in
         [ClientAuth::Basic(secret("s3cr3t")), ClientAuth::Post(secret("s3cr3t")), ClientAuth::Assertion(assertion)]
     {

@@ -3,8 +3,8 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{client, no_key, parameter, secret};
-use crate::oauth2::{Client, ClientAuth};
+use super::{RSA_KEY, client, no_key, parameter, secret};
+use crate::oauth2::{Assertion, Client, ClientAuth, PrivateKey, SigningKey};
 use crate::time::Time;
 use crate::token::{Issuer, Reply};
 
@@ -74,10 +74,7 @@ fn a_secret_with_other_white_space_in_it_is_not_made_one_again() {
 
 #[test]
 fn an_assertion_is_not_repeated() {
-    let assertion = crate::oauth2::Assertion {
-        key: crate::oauth2::SigningKey::Secret(secret("s3cr3t")),
-        audience: "https://auth.example".to_owned(),
-    };
+    let assertion = Assertion::new(SigningKey::Secret(secret("s3cr3t")), "https://auth.example".to_owned());
     let client = client(ClientAuth::Assertion(assertion));
     let request = client.request(&[], Time::NOON, [1, 2], &no_key).unwrap();
     let (_, sent) =
@@ -85,6 +82,28 @@ fn an_assertion_is_not_repeated() {
     for echo in [sent.to_string(), format!("bad assertion {sent} of s3cr3t")] {
         let detail = detail(&client, 400, "invalid_client", &echo);
         assert!(sent.split('.').all(|part| !detail.contains(part)) && !detail.contains("s3cr3t"), "{detail}");
+    }
+    // The length of what fits into a logged word, and the least that is a part.
+    for length in [32, 6] {
+        for piece in sent.as_bytes().chunks_exact(length) {
+            let piece = std::str::from_utf8(piece).unwrap();
+            let detail = detail(&client, 400, "invalid_client", &format!("bad assertion {piece}..."));
+            assert!(!detail.contains(piece), "{detail}");
+        }
+    }
+}
+
+/// The words around a key in PEM are those that help.
+#[test]
+fn of_a_private_key_only_the_words_around_it_are_said() {
+    let key = SigningKey::Private(PrivateKey::parse(RSA_KEY).unwrap(), None);
+    let client = client(ClientAuth::Assertion(Assertion::new(key, "https://auth.example".to_owned())));
+    let expired = "the private key is unknown, or its certificate expired";
+    assert!(detail(&client, 401, "invalid_client", expired).contains(expired));
+    for line in RSA_KEY.lines().filter(|line| !line.starts_with('-')) {
+        let piece = &line[line.len() - 6..];
+        let detail = detail(&client, 401, "invalid_client", &format!("is it {piece}?"));
+        assert!(!detail.contains(piece), "{detail}");
     }
 }
 

@@ -75,9 +75,47 @@ fn spellings() -> Vec<String> {
         form_urlencoded::byte_serialize(bytes).collect(),
         STANDARD.encode(ODD),
         STANDARD.encode(format!("odock:{ODD}")),
+        STANDARD.encode(format!("i{ODD}")),
+        STANDARD.encode(&ODD[3..9]),
+        bytes.iter().map(|byte| format!("&#{byte}")).collect(),
+        bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect(),
+        bytes.iter().map(|byte| format!("%u{byte:04x}")).collect(),
+        html_names(),
         ODD[..12].to_owned(),
         ODD[5..11].to_owned(),
     ]
+}
+
+/// [`ODD`] as libraries write it that escape all punctuation.
+fn html_names() -> String {
+    let names = [
+        ('&', "&amp;"),
+        ('<', "&lt;"),
+        ('"', "&quot;"),
+        ('/', "&sol;"),
+        ('+', "&plus;"),
+        ('=', "&equals;"),
+        ('%', "&percnt;"),
+    ];
+    names.into_iter().fold(ODD.to_owned(), |text, (letter, name)| text.replace(letter, name))
+}
+
+#[test]
+fn no_piece_of_an_assertion_is_logged() {
+    run(async {
+        let trace = Options { wasm_log_level: "trace", ..options() };
+        let auth = json!({"clientAuth": "client_secret_jwt", "maxWaitMs": 200});
+        let world = World::start_with(&trace, Place::Listener, auth, |tokens| tokens.behave(Behaviour::Repeats)).await;
+        world.metric_is("token_fetches.outcome.refused.server.c", 1).await;
+        let asked = world.tokens.asked();
+        let log = world.fixture.envoy.log().unwrap();
+        assert!(log.contains("invalid_client (its description is withheld"), "{log}");
+        let assertion = asked[0].parameter("client_assertion").concat();
+        for piece in assertion.as_bytes().windows(6) {
+            let piece = std::str::from_utf8(piece).unwrap();
+            assert!(!log.contains(piece), "{piece} of {assertion}");
+        }
+    });
 }
 
 #[test]

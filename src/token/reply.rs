@@ -36,14 +36,13 @@ impl Reply<'_> {
     pub fn check(&self, now: Time) -> Result<(), Failure> {
         let status = self.status;
         let (kind, detail) = match status {
-            // Envoy's own answers to a callout have these three statuses.
-            502 => (FailureKind::Unavailable, "it answers 502 (or Envoy does: the answer breaks HTTP, or has more than 100 headers or 60 KiB of them)".to_owned()),
-            503 => (FailureKind::Unavailable, "it answers 503 (or Envoy does: no connection)".to_owned()),
-            504 => (FailureKind::Unavailable, "it answers 504 (or Envoy does: no answer in time)".to_owned()),
+            502..=504 => (FailureKind::Unavailable, format!("it answers {status}, {}", or_envoy(status))),
             408 | 429 | 500..=599 => (FailureKind::Unavailable, format!("it answers {status}")),
             300..=399 => (
                 FailureKind::Unavailable,
-                format!("it redirects ({status}), and the filter does not follow, as the secret would go there: check the URL"),
+                format!(
+                    "it redirects ({status}), and the filter does not follow, as the secret would go there: check the URL"
+                ),
             ),
             _ if self.is_encoded() => (FailureKind::Malformed, self.encoded()),
             _ if self.body.len() > LARGEST_BODY => {
@@ -56,7 +55,8 @@ impl Reply<'_> {
 
     /// Whether the body is not as it was asked for, which is `identity`.
     fn is_encoded(&self) -> bool {
-        self.content_encoding.is_some_and(|coding| !coding.trim_ascii().eq_ignore_ascii_case(b"identity"))
+        self.content_encoding
+            .is_some_and(|coding| !matches!(coding.trim_ascii().to_ascii_lowercase().as_slice(), b"" | b"identity"))
     }
 
     fn encoded(&self) -> String {
@@ -73,6 +73,21 @@ impl Reply<'_> {
     /// A failure that this answer means.
     pub fn failure(&self, kind: FailureKind, detail: String, now: Time) -> Failure {
         Failure { kind, retry_after: self.retry_after.and_then(|value| retry_after(value, now)), detail }
+    }
+}
+
+/// What else a status may mean: Envoy itself answers so, and so does a proxy on the way.
+fn or_envoy(status: u16) -> &'static str {
+    match status {
+        502 => {
+            "or Envoy cannot read its answer: it has more than 100 headers, is not valid HTTP, or not in the HTTP version \
+             that the cluster is set to"
+        }
+        503 => {
+            "or Envoy cannot connect to it, or lost the connection: check that it runs, and the address and the TLS \
+             settings of the cluster"
+        }
+        _ => "or it does not answer Envoy within requestTimeoutMs",
     }
 }
 

@@ -68,7 +68,10 @@ impl Host for Envoy<'_> {
         }
         call.map_err(|status| match status {
             Status::BAD_ARGUMENT => Failure::new(FailureKind::ClusterUnknown, "Envoy has no cluster of that name"),
-            _ => Failure::new(FailureKind::NoHealthyHost, "Envoy has no healthy host in that cluster"),
+            _ => Failure::new(
+                FailureKind::NoHealthyHost,
+                "Envoy has no healthy host in that cluster, or its circuit_breakers leave no room",
+            ),
         })
     }
 

@@ -316,6 +316,7 @@ fn an_encoded_answer_is_named_in_the_log() {
         (b"br", Some("encoded as br")),
         (b"s3cr3t", Some("encoded as something unknown")),
         (b"\xff", Some("encoded as something unknown")),
+        (b"", None),
         (b"identity", None),
         (b"Identity ", None),
     ] {

@@ -38,7 +38,10 @@ impl Tokens {
         let Some(token) = self.get(fetch.token) else { return };
         let answer = match reply {
             Some(reply) => token.issuer.read(&fetch.answers, &reply, host.now()),
-            None => Err(Failure::new(FailureKind::Unavailable, "its answer broke off")),
+            None => Err(Failure::new(
+                FailureKind::Unavailable,
+                "its answer broke off, did not end within requestTimeoutMs, or is larger than Envoy takes",
+            )),
         };
         match answer {
             Ok(Answer::Granted(grant)) => self.ended(&fetch, &token, Ok(grant), host),

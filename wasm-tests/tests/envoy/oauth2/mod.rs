@@ -1,6 +1,7 @@
 //! `OAUTH2` in the real Envoy, against a token server that misbehaves on demand.
 
 mod answers;
+mod envoy_answers;
 mod fetching;
 mod filtered_cluster;
 mod mid_body;

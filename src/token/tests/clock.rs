@@ -75,3 +75,28 @@ fn a_clock_that_is_set_back_keeps_no_second_best_from_those_who_wait() {
         assert_eq!(outcomes, [Outcome::AfterWaiting], "seed {seed}");
     }
 }
+
+/// After a suspend the clock has gone on, and Envoy's timers have not.
+#[test]
+fn a_token_that_expires_as_the_clock_jumps_is_soon_gone() {
+    for seed in 0..20 {
+        let process = Process::new(seed, grants(3600.0));
+        process.state.borrow_mut().set_back = HOUR * 2;
+        let first = process.load(3, 1, "secret");
+        process.pass(Duration::from_secs(100));
+        drop(process.script.replace(Box::new(|_, _| What::Status(503, None).after(10))));
+        process.state.borrow_mut().set_back = Duration::ZERO;
+        process.pass(Duration::from_secs(60));
+        assert!((first..first + 3).all(|vm| process.held(vm, 0).is_none()), "seed {seed}: it is sent still");
+    }
+}
+
+#[test]
+fn without_fetched_credentials_there_is_no_tick() {
+    let process = Process::new(0, grants(3600.0));
+    let first = process.load(1, 0, "secret");
+    assert_eq!(process.next_tick(first), None);
+    let first = process.load(1, 1, "secret");
+    process.pass(Duration::from_secs(1));
+    assert!(process.next_tick(first).is_some_and(|tick| tick.since(process.now()) <= Duration::from_secs(30)));
+}

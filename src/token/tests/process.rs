@@ -172,6 +172,11 @@ impl Process {
         held.map(|held| (held.as_sent.expose().strip_prefix("Bearer ").unwrap().to_owned(), held.generation))
     }
 
+    /// When a VM looks at its tokens next.
+    pub fn next_tick(&self, vm: usize) -> Option<Time> {
+        self.state.borrow().ticks[vm]
+    }
+
     /// How long ago a token was asked for.
     pub fn age(&self, token: &str) -> Duration {
         let state = self.state.borrow();

@@ -149,7 +149,7 @@ impl Token {
 
     /// Takes a token in hand that was granted for the client's former secret.
     pub(super) fn borrow(&self, former: Best<'_>) {
-        let borrowed = Best { generation: 0, is_challenged: false, serves: true, ..former };
+        let borrowed = Best { generation: 0, ..former };
         *self.held.borrow_mut() = Some(self.held_as(borrowed, former.granted.expires()));
     }
 

@@ -178,3 +178,23 @@ fn a_new_secret_begins_with_the_token_that_serves() {
         assert_eq!(process.held(new, 0), Some((serves, 0)), "seed {seed}");
     }
 }
+
+/// A token is often revoked, and then the secret replaced.
+#[test]
+fn a_challenged_token_is_the_second_best_for_the_next_secret_as_well() {
+    let process = Process::new(1, grants(3600.0));
+    let former = process.load(VMS, 1, "first");
+    process.pass(Duration::from_secs(2));
+    let (_, generation) = process.held(former, 0).unwrap();
+    drop(process.script.replace(Box::new(slowly)));
+    for vm in former..former + VMS {
+        process.upstream_refuses(vm, 0, generation);
+    }
+    let new = process.load(VMS, 1, "second");
+    for vm in new..new + VMS {
+        process.request_in(0, vm, 0);
+        assert_eq!(process.held(vm, 0), None);
+    }
+    process.pass(Duration::from_secs(4));
+    assert!(process.state.borrow().outcomes.iter().all(|(.., outcome)| *outcome != Outcome::AtOnce));
+}

@@ -44,6 +44,8 @@ impl Reply<'_> {
                     "it redirects ({status}), and the filter does not follow, as the secret would go there: check the URL"
                 ),
             ),
+            // RFC 6749 §5.2: a denial has one of these statuses, and who denies is asked rarely.
+            400 | 401 if self.is_encoded() => (FailureKind::Refused, self.encoded()),
             _ if self.is_encoded() => (FailureKind::Malformed, self.encoded()),
             _ if self.body.len() > LARGEST_BODY => {
                 (FailureKind::Malformed, format!("its answer ({status}) is larger than {LARGEST_BODY} bytes"))

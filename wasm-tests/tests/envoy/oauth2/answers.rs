@@ -66,6 +66,15 @@ fn cases() -> Vec<(&'static str, Behaviour, Expected)> {
             Refused("token_unavailable"),
         ),
         (
+            "gzip-401",
+            Answers(
+                StatusCode::UNAUTHORIZED,
+                vec![("content-encoding", "gzip".to_owned())],
+                gzip(br#"{"error":"invalid_client"}"#),
+            ),
+            Refused("token_refused"),
+        ),
+        (
             "150-headers",
             Answers(OK, many_headers(), Bytes::from_static(b"{\"access_token\":\"evil\"}")),
             Refused("token_unavailable"),

@@ -24,6 +24,9 @@ use crate::metrics::Metrics;
 /// The shortest time after which Envoy ticks; nothing would be never.
 const TICK: u128 = 1;
 
+/// How long the next part of a body may take, where Envoy holds back the former ones only until it comes.
+const NEXT_PART: Duration = Duration::from_secs(10);
+
 /// A loaded configuration. It lives in the root context and not in a static, as several share a VM.
 pub struct Plugin {
     /// What it says.
@@ -65,6 +68,13 @@ impl Plugin {
             self.schedule();
         }
         held
+    }
+
+    /// A request goes on with the next part of its body, which must come in time.
+    fn wait_for_next_part(&self, waiter: &Waiter) {
+        self.bodies.wait(waiter.context, waiter.server, Rc::clone(&waiter.held), NEXT_PART, now());
+        self.bodies.began(waiter.context);
+        self.schedule();
     }
 
     /// The body of a request has begun.
@@ -147,7 +157,7 @@ impl Plugin {
         waiter.held.decided.set(Some(decided));
         match refusal {
             Some(refusal) => drop(refuse(refusal)),
-            None if waiter.held.is_in_mid_body.get() => {}
+            None if waiter.held.is_in_mid_body.get() => self.wait_for_next_part(waiter),
             None => drop(abi::resume_request()),
         }
     }

@@ -50,10 +50,13 @@ impl Stream {
 /// Envoy is done with it.
 impl Drop for Stream {
     fn drop(&mut self) {
-        let Some(plugin) = self.plugin.as_ref().filter(|_| self.is_held()) else { return };
+        let Some(plugin) = &self.plugin else { return };
         match &self.progress {
-            Progress::Waiting(_, token, _) => plugin.filter.tokens().forget(*token, self.id, &plugin.envoy()),
-            Progress::Reading(..) => plugin.forget_body(self.id),
+            Progress::Waiting(_, token, _) if self.is_held() => {
+                plugin.filter.tokens().forget(*token, self.id, &plugin.envoy());
+            }
+            // One that has its token may still wait for the next part of its body.
+            Progress::Reading(..) | Progress::Waiting(..) => plugin.forget_body(self.id),
             Progress::New | Progress::Decided(_) | Progress::OfCallout => {}
         }
     }
@@ -76,9 +79,7 @@ impl Stream {
     /// would leave before its headers are right.
     pub fn on_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
         let is_held = self.is_held();
-        if let Progress::Waiting(.., held) = &self.progress {
-            held.is_in_mid_body.set(!end_of_stream);
-        }
+        self.body_goes_on(!end_of_stream);
         let (Some(plugin), Progress::Reading(server, reader, _)) = (self.plugin.clone(), &mut self.progress) else {
             let is_stopped = is_held || self.is_refused() || matches!(self.progress, Progress::OfCallout);
             return if is_stopped { Action::Pause } else { Action::Continue };
@@ -117,9 +118,7 @@ impl Stream {
             plugin.filter.on_trailers(verdict, &mut trailers);
             trailers.report_failure();
         }
-        if let Progress::Waiting(.., held) = &self.progress {
-            held.is_in_mid_body.set(false);
-        }
+        self.body_goes_on(false);
         if self.is_held() && matches!(self.progress, Progress::Reading(..)) {
             return self.body_is_read();
         }
@@ -166,6 +165,14 @@ impl Stream {
         match decided.verdict.outcome {
             Outcome::Injected | Outcome::Stripped | Outcome::Passed => Action::Continue,
             Outcome::Rejected(reason) => refuse(reason.into()),
+        }
+    }
+
+    /// A part of the body of a request that waits for its token is there.
+    fn body_goes_on(&self, has_more: bool) {
+        if let (Progress::Waiting(.., held), Some(plugin)) = (&self.progress, &self.plugin) {
+            held.is_in_mid_body.set(has_more);
+            plugin.forget_body(self.id);
         }
     }
 

@@ -79,6 +79,29 @@ fn a_request_arrives_whole_though_its_token_comes_in_the_middle_of_its_body() {
 }
 
 #[test]
+fn a_request_whose_body_stops_while_it_waits_is_rejected() {
+    run(async {
+        for place in [Place::Listener, Place::Cluster] {
+            let world = world(place).await;
+            let (mut body, receiver) = Channel::<Bytes, Infallible>::new(1);
+            let request = Request::post("/c/mcp").header("host", "h").header(ID, new_id()).body(receiver).unwrap();
+            let exchange = tokio::spawn(send(world.fixture.address, Protocol::Http1, request));
+            body.send_data(Bytes::from_static(b"first ")).await.unwrap();
+            world.metric_is("waiting_requests.server.c", 1).await;
+            shown(&world, 1).await;
+            world.tokens.release();
+            let reply = timeout(PATIENCE, exchange).await.unwrap().unwrap().unwrap();
+            assert_eq!(
+                (reply.status.as_u16(), reply.json()["error"]["data"]["reason"].as_str()),
+                (408, Some("body_too_slow"))
+            );
+            assert!(world.fixture.upstream.all().is_empty(), "{place:?}");
+            drop(body);
+        }
+    });
+}
+
+#[test]
 fn a_request_arrives_whole_if_all_of_it_was_there_before_its_token() {
     run(async {
         for place in [Place::Listener, Place::Cluster] {

@@ -54,6 +54,8 @@ pub struct Stripping {
     listed: Vec<Pattern>,
     /// Parameters of the query.
     query: Vec<String>,
+    /// Whether the callers' cookies are among it.
+    strips_cookie: bool,
     response_headers: Option<Vec<HeaderName>>,
 }
 
@@ -70,7 +72,8 @@ impl Stripping {
                 prefix @ Pattern::Prefix(_) => listed.push(prefix),
             }
         }
-        Self { names, listed, query: config.query, response_headers: config.response_headers }
+        let strips_cookie = names.contains(&COOKIE) || listed.iter().any(|pattern| pattern.matches(COOKIE.as_str()));
+        Self { names, listed, query: config.query, strips_cookie, response_headers: config.response_headers }
     }
 
     /// The same, and `name` as well.
@@ -103,7 +106,7 @@ impl Stripping {
         let is_name = |own: &HeaderName| own.as_str().as_bytes() == name;
         match &self.response_headers {
             Some(names) => names.iter().any(is_name),
-            None => is_name(&SET_COOKIE) && (self.names.contains(&COOKIE) || injected.contains(&COOKIE)),
+            None => is_name(&SET_COOKIE) && (self.strips_cookie || injected.contains(&COOKIE)),
         }
     }
 

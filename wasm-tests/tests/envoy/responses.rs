@@ -149,6 +149,7 @@ fn no_session_and_no_challenge_of_the_gateways_account_reach_the_caller() {
     let cases = [
         (json!({"host": "h", "auth": bearer}), false, false),
         (json!({"host": "h", "auth": passing}), false, true),
+        (json!({"host": "h", "auth": bearer, "stripHeaders": ["cook*"]}), false, false),
         (json!({"host": "h", "auth": bearer, "stripHeaders": []}), true, false),
         (json!({"host": "h", "auth": bearer, "stripResponseHeaders": []}), true, false),
         (

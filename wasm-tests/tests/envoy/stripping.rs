@@ -79,6 +79,9 @@ fn parameters_are_removed_from_the_query() {
                 ("/c/mcp?access_token=theirs", "/c/mcp"),
                 ("/c/mcp?a=%2F&access%5Ftoken=theirs&Access_Token=theirs&b=+", "/c/mcp?a=%2F&b=+"),
                 ("/c/mcp?a=1;access_token=theirs;b", "/c/mcp?a=1;b"),
+                ("/c/mcp?access_token[]=theirs&+access_token=theirs&access_token%00=theirs&b", "/c/mcp?b"),
+                ("/c/mcp?&a=1;&b&", "/c/mcp?&a=1;&b&"),
+                ("/c/mcp?&access_token=theirs&a=1&", "/c/mcp?&a=1&"),
                 ("/c/mcp?x_access_token=kept", "/c/mcp?x_access_token=kept"),
             ] {
                 let (_, seen) = fixture.exchange(TestRequest { path, ..TestRequest::default() }).await;

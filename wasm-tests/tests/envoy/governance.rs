@@ -531,7 +531,7 @@ fn a_web_page_that_is_allowed_gets_its_preflight_answered() {
     }
     run(async {
         const OURS: &str = "https://app.example.com";
-        let refusing = |line: &str| line.contains("web_pages: {") && line.contains("present_match");
+        let refusing = |line: &str| line.trim().starts_with("web_pages: {");
         let example: String =
             example().lines().filter(|line| !refusing(line)).map(|line| format!("{line}\n")).collect();
         let mut config = example;
@@ -554,6 +554,9 @@ fn a_web_page_that_is_allowed_gets_its_preflight_answered() {
         assert_eq!(effects(&gateway).await, before);
         let echo = stateless_call("github-mcp", "echo", "tools/call", "echo").by(&key(SUPPORT_BOT));
         assert_eq!(echo.send(&gateway, Protocol::Http1).await.status, 200, "no web page");
+        let frame = Call::to("github-mcp", "").method("GET").by(&key(SUPPORT_BOT)).with("sec-fetch-site", "cross-site");
+        assert_eq!(frame.send(&gateway, Protocol::Http1).await.status, 403, "a web page that says no origin");
+        let echo = echo.with("sec-fetch-site", "cross-site");
         let reply = echo.with("origin", OURS).send(&gateway, Protocol::Http1).await;
         assert_eq!((reply.status.as_u16(), reply.header("access-control-allow-origin").as_deref()), (200, Some(OURS)));
     });

@@ -72,6 +72,7 @@ fn the_gateway_serves_callers_with_a_jwt_alone_and_no_route_is_there_before_that
         denied["rules"],
         json!([
             {"when": [{"key": "request.headers[origin]", "values": ["*"]}]},
+            {"when": [{"key": "request.headers[sec-fetch-site]", "values": ["*"]}]},
             {"to": [{"operation": {"paths": ["/.well-known/*"]}}]},
         ])
     );

@@ -82,6 +82,10 @@ pub async fn is_refused(gateway: SocketAddr, endpoint: &str, caller: &[(&str, &s
             assert_eq!(reply.header("access-control-allow-origin"), None, "{origin}");
         }
     }
+    for site in ["cross-site", "same-origin", "none"] {
+        let headers = [caller, &[("sec-fetch-site", site)]].concat();
+        assert_eq!(request(gateway, "GET", endpoint, &headers).await.status, 403, "an image or a frame, {site}");
+    }
     let twice = [caller, &[("origin", "https://app.example.com"), ("origin", "https://evil.example")]].concat();
     assert_eq!(request(gateway, "POST", endpoint, &twice).await.status, 403, "two origins");
     let folder = endpoint.rsplit_once('/').unwrap().0;

@@ -20,6 +20,9 @@ const MOST_KEYS: usize = 16;
 /// How often what is left is looked at again.
 const MOST_ROUNDS: usize = 4;
 
+/// How many layers of percent-encoding are taken off one by one. Behind them, all that is left comes off at once.
+const MOST_LAYERS: usize = 3;
+
 /// A key that a request carried, and the parameter that it was in.
 #[derive(Clone)]
 pub struct EchoedKey {
@@ -29,9 +32,6 @@ pub struct EchoedKey {
     /// The key, decoded as a URL is.
     decoded: Zeroizing<Vec<u8>>,
 }
-
-/// A way to read a text.
-type Reading = fn(&[u8]) -> Vec<Unit>;
 
 /// A byte that a text means, and where it stands.
 #[derive(Clone, Copy)]
@@ -47,13 +47,14 @@ impl EchoedKey {
     /// The key in the parameter `name`.
     pub fn new(name: &str, key: &Secret) -> Self {
         let raw = key.expose().as_bytes();
-        let decoded = decoded(raw).into_iter().map(|unit| unit.byte).collect();
+        let decoded = decoded(raw, usize::MAX).into_iter().map(|unit| unit.byte).collect();
         Self { name: name.to_owned(), raw: Zeroizing::new(raw.to_vec()), decoded: Zeroizing::new(decoded) }
     }
 
     /// Whether the header `name` of a response has the key in `value`.
     pub fn is_in(&self, name: &[u8], value: &[u8]) -> bool {
-        self.may_be_in(name) && self.readings().iter().any(|(read, key)| !found_in(&read(value), key).is_empty())
+        self.may_be_in(name)
+            && self.readings(is_encoded(value)).any(|(layers, key)| !found_in(&decoded(value, layers), key).is_empty())
     }
 
     /// Takes the key out of all headers of `response`.
@@ -76,8 +77,8 @@ impl EchoedKey {
         // Two halves of a key may meet where another one was between them.
         for _ in 0..MOST_ROUNDS {
             let before = rest.len();
-            for (read, key) in self.readings() {
-                rest = self.without_once(&rest, read, key);
+            for (layers, key) in self.readings(is_encoded(value)) {
+                rest = self.without_once(&rest, layers, key);
             }
             if rest.len() == before {
                 return rest;
@@ -87,13 +88,19 @@ impl EchoedKey {
         Vec::new()
     }
 
-    /// The ways to read a text, and the key as it is in each.
-    fn readings(&self) -> [(Reading, &[u8]); 2] {
-        [(decoded, &self.decoded), (undecoded, &self.raw)]
+    /// The ways to read a text: how many layers of percent-encoding come off, and the key as it is then.
+    ///
+    /// To take off all of them finds a key whose parts are encoded differently, but joins a `%` at one of its ends with
+    /// digits around it: `%2541` may be a key's last `%` before `41`.
+    fn readings(&self, is_encoded: bool) -> impl Iterator<Item = (usize, &[u8])> {
+        // Without a percent sign, all readings are the same.
+        let layers = if is_encoded { MOST_LAYERS } else { 0 };
+        let one_by_one = (0..=layers).map(|layers| (layers, self.raw.as_slice()));
+        std::iter::once((usize::MAX, self.decoded.as_slice())).chain(one_by_one)
     }
 
-    fn without_once(&self, value: &[u8], read: Reading, key: &[u8]) -> Vec<u8> {
-        let units = read(value);
+    fn without_once(&self, value: &[u8], layers: usize, key: &[u8]) -> Vec<u8> {
+        let units = decoded(value, layers);
         let keys = found_in(&units, key);
         if keys.len() > MOST_KEYS {
             return Vec::new();
@@ -111,12 +118,21 @@ impl EchoedKey {
     }
 
     fn may_be_in(&self, header: &[u8]) -> bool {
-        if self.raw.len() < SHORT { WITH_URLS.contains(&header) } else { !header.starts_with(b":") }
+        match header {
+            // A number that is equal to the key is the length all the same.
+            b"content-length" => false,
+            _ if self.raw.len() < SHORT => WITH_URLS.contains(&header),
+            _ => !header.starts_with(b":"),
+        }
     }
 
     /// The key at `found` with `name=` before it, if that is there, and with one of the separators around it.
     fn with_parameter(&self, units: &[Unit], found: Range<usize>) -> Range<usize> {
         let Some(start) = self.start_of_parameter(units, found.start) else { return found };
+        if units.get(found.end).is_some_and(|unit| is_unreserved(unit.byte)) {
+            // The parameter has more than the key. Without its name, the rest would be a part of something else.
+            return found;
+        }
         let before = start.checked_sub(1).and_then(|place| Some((place, units.get(place)?)));
         let behind = units.get(found.end).filter(|unit| is_separator(unit.byte));
         match before {
@@ -124,7 +140,7 @@ impl EchoedKey {
             // `?api_key=KEY&a=1` becomes `?a=1`. In `?next=/mcp?api_key=KEY&a=1`, the second `?` begins no query, and
             // in `?next=%3Fapi_key%3DKEY&a=1`, what follows is of another one.
             Some((place, unit)) if begins_list(unit.byte) => match behind {
-                Some(behind) if behind.layers == unit.layers && is_first(units, place) => start..found.end + 1,
+                Some(behind) if behind.layers == unit.layers && is_first_in_url(units, place) => start..found.end + 1,
                 _ => place..found.end,
             },
             _ => start..found.end,
@@ -137,12 +153,17 @@ impl EchoedKey {
         let (name, sign) = units.get(start..place)?.split_at_checked(self.name.len())?;
         let is_name = name
             .iter()
-            .map(|unit| unit.byte.to_ascii_lowercase())
-            .eq(self.name.bytes().map(|byte| byte.to_ascii_lowercase()));
+            .map(|unit| without_plus(unit.byte).to_ascii_lowercase())
+            .eq(self.name.bytes().map(|byte| without_plus(byte).to_ascii_lowercase()));
         let is_whole =
             start.checked_sub(1).and_then(|before| units.get(before)).is_none_or(|unit| !is_unreserved(unit.byte));
         (is_name && is_whole && sign.first().is_some_and(|unit| unit.byte == b'=')).then_some(start)
     }
+}
+
+/// Whether `text` may have percent-encoded bytes.
+fn is_encoded(text: &[u8]) -> bool {
+    text.contains(&b'%')
 }
 
 /// Where `key` is.
@@ -151,7 +172,7 @@ fn found_in(units: &[Unit], key: &[u8]) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     let mut start = 0;
     while let Some(window) = units.get(start..start + length).filter(|_| length > 0) {
-        let is_key = window.iter().map(|unit| unit.byte).eq(key.iter().copied());
+        let is_key = window.iter().map(|unit| without_plus(unit.byte)).eq(key.iter().map(|byte| without_plus(*byte)));
         if is_key && (length >= SHORT || stands_alone(units, start, start + length)) {
             found.push(start..start + length);
             start += length;
@@ -162,25 +183,15 @@ fn found_in(units: &[Unit], key: &[u8]) -> Vec<Range<usize>> {
     found
 }
 
-/// `text` byte by byte.
-fn undecoded(text: &[u8]) -> Vec<Unit> {
-    let unit = |(start, byte): (usize, &u8)| Unit { byte: *byte, start, end: start + 1, layers: 0 };
-    text.iter().enumerate().map(unit).collect()
-}
-
-/// What `text` means, byte by byte, when it is decoded until nothing is encoded any more.
-fn decoded(text: &[u8]) -> Vec<Unit> {
+/// What `text` means, byte by byte, when so many layers of percent-encoding come off, or as many as there are.
+fn decoded(text: &[u8], layers: usize) -> Vec<Unit> {
     let mut units = Vec::with_capacity(text.len());
     let mut start = 0;
     while let Some(&byte) = text.get(start) {
-        let mut unit = match byte {
-            b'%' => percent_encoded(text, start),
+        let unit = match byte {
+            b'%' => percent_encoded(text, start, layers),
             byte => Unit { byte, start, end: start + 1, layers: 0 },
         };
-        // Whether a plus sign is a space depends on who reads it, so both count as the same.
-        if unit.byte == b'+' {
-            unit.byte = b' ';
-        }
         start = unit.end;
         units.push(unit);
     }
@@ -188,12 +199,17 @@ fn decoded(text: &[u8]) -> Vec<Unit> {
 }
 
 /// The byte that the percent sign at `start` begins: `%2541` is `%41`, and that is `A`.
-fn percent_encoded(text: &[u8], start: usize) -> Unit {
+fn percent_encoded(text: &[u8], start: usize, layers: usize) -> Unit {
     let mut unit = Unit { byte: b'%', start, end: start + 1, layers: 0 };
-    while let Some(byte) = (unit.byte == b'%').then(|| hex_digits(text, unit.end)).flatten() {
+    while let Some(byte) = (unit.byte == b'%' && unit.layers < layers).then(|| hex_digits(text, unit.end)).flatten() {
         unit = Unit { byte, start, end: unit.end + 2, layers: unit.layers + 1 };
     }
     unit
+}
+
+/// Whether a plus sign is a space depends on who reads it, so both count as the same.
+fn without_plus(byte: u8) -> u8 {
+    if byte == b'+' { b' ' } else { byte }
 }
 
 fn hex_digits(text: &[u8], start: usize) -> Option<u8> {
@@ -229,11 +245,29 @@ fn begins_list(byte: u8) -> bool {
     matches!(byte, b'?' | b'#')
 }
 
-/// Whether the unit at `place` is the first of its kind, encoded as often.
-fn is_first(units: &[Unit], place: usize) -> bool {
+/// Whether the unit at `place` is the first of its kind in its URL, encoded as often. `Link` is a list of URLs, Envoy
+/// joins several headers of one name by commas, and a fragment may have a query of its own.
+fn is_first_in_url(units: &[Unit], place: usize) -> bool {
     let Some(unit) = units.get(place) else { return false };
-    let is_same = |other: &Unit| other.byte == unit.byte && other.layers == unit.layers;
-    units.iter().position(is_same) == Some(place)
+    let before = units.get(..place).unwrap_or_default().iter().enumerate().rev();
+    let own_url = before.take_while(|(index, other)| !is_before_url(units, *index, other, unit));
+    !own_url.into_iter().any(|(_, other)| other.byte == unit.byte && other.layers == unit.layers)
+}
+
+/// Whether the URL that `unit` is in begins behind `other`, which is at `place`.
+fn is_before_url(units: &[Unit], place: usize, other: &Unit, unit: &Unit) -> bool {
+    match other.byte {
+        b'#' => unit.byte == b'?' && other.layers == unit.layers,
+        // No URL has one of these as it is (RFC 3986 §2).
+        b'<' | b'>' | b'"' | b' ' | b'\t' => other.layers == 0,
+        b',' => other.layers == 0 && begins_url(units.get(place + 1..).unwrap_or_default()),
+        _ => false,
+    }
+}
+
+fn begins_url(units: &[Unit]) -> bool {
+    let begins_with = |text: &[u8]| units.iter().map(|unit| unit.byte).take(text.len()).eq(text.iter().copied());
+    begins_with(b"/") || begins_with(b"http:") || begins_with(b"https:")
 }
 
 #[cfg(test)]
@@ -282,6 +316,11 @@ mod tests {
             ("</mcp?api_key=K>; rel=\"canonical\"", "</mcp>; rel=\"canonical\""),
             ("0; url=/mcp?api_key=K", "0; url=/mcp"),
             ("/a?api_key=K, /b?api_key=K", "/a, /b"),
+            ("/a?api_key=K&a=1,/b?api_key=K&b=2", "/a?a=1,/b?b=2"),
+            ("/a?api_key=K&a=1, b?api_key=K&b=2", "/a?a=1, b?b=2"),
+            ("</a?api_key=K&a=1>; rel=prev, </b?api_key=K&b=2>", "</a?a=1>; rel=prev, </b?b=2>"),
+            ("/a?x=1#/b?api_key=K&y=2", "/a?x=1#/b?y=2"),
+            ("/login?next=a+b,c/mcp?api_key=K&lang=en", "/login?next=a+b,c/mcp&lang=en"),
             ("/mcp?token=K", "/mcp?token="),
             ("/mcp/K/x", "/mcp//x"),
             ("/mcp?my_api_key=K", "/mcp?my_api_key="),
@@ -335,6 +374,9 @@ mod tests {
     #[test]
     fn a_key_is_found_behind_half_an_escape() {
         assert_eq!(without("41-a-long-key", "/x?a=%41-a-long-key"), "/x?a=%");
+        assert_eq!(without("41-a&long-key", "/x?a=100%2541-a%26long-key"), "/x?a=100%25");
+        assert_eq!(without("a&long-key%", "/x?a=a%26long-key%2541"), "/x?a=41");
+        assert_eq!(without("a&long-key%", "/x?a=a%2526long-key%252541"), "/x?a=41");
         assert_eq!(without("s3cr3t-key", "/s3cs3cr3t-keyr3t-key"), "/");
         assert_eq!(without("s3cr3t-key", &format!("/{}{}", "s3c".repeat(99), "r3t-key".repeat(99))), "");
     }
@@ -347,11 +389,18 @@ mod tests {
     }
 
     #[test]
+    fn a_parameter_with_more_than_the_key_stays() {
+        assert_eq!(without("s3cr3t-key", "/mcp?api_key=s3cr3t-keymore&b=1"), "/mcp?api_key=more&b=1");
+        assert_eq!(without("short", "/mcp?api_key=shortmore&b=1"), "/mcp?api_key=shortmore&b=1");
+    }
+
+    #[test]
     fn a_short_key_counts_in_headers_with_urls_alone() {
         assert!(echoed("1").is_in(b"location", b"/mcp?api_key=1"));
         assert!(!echoed("1").is_in(b"content-length", b"1") && !echoed("1").is_in(b"location", b"/v1?a=10"));
         assert!(echoed("12345678").is_in(b"x-request-url", b"/mcp?api_key=12345678"));
         assert!(!echoed("12345678").is_in(b":status", b"12345678"));
+        assert!(!echoed("12345678").is_in(b"content-length", b"12345678"));
     }
 
     proptest! {
@@ -369,6 +418,21 @@ mod tests {
             prop_assert!(!echoed(&key).is_in(b"location", &rest), "{}", value);
             prop_assert!(!String::from_utf8_lossy(&rest).contains(&key), "{}", value);
             prop_assert!(!plain(&decoded).contains(&plain(key.as_bytes())), "{}", value);
+        }
+
+        /// Digits and percent signs around a key, and in it, are easily taken for escapes.
+        #[test]
+        fn no_key_is_left_between_what_looks_like_escapes(
+            key in "[%0-9a-f&+ -]{8,12}", before in "[%0-9a-f=?]{0,8}", behind in "[%0-9a-f&#]{0,8}", layers in 0_usize..4,
+        ) {
+            let encode = |text: &str| (0..layers).fold(text.to_owned(), |text, _| encoded(&text));
+            let value = format!("{}{}{}", encode(&before), encode(&key), encode(&behind));
+            let mut rest = echoed(&key).without(value.as_bytes());
+            let plain = |text: &[u8]| String::from_utf8_lossy(text).replace('+', " ");
+            for _ in 0..=layers {
+                prop_assert!(!plain(&rest).contains(&plain(key.as_bytes())), "{}", value);
+                rest = percent_decode(&rest).collect();
+            }
         }
 
         #[test]

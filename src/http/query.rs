@@ -11,12 +11,13 @@ pub fn split(url: &[u8]) -> (&[u8], Option<&[u8]>, &[u8]) {
     }
 }
 
-/// `query` without the parameters whose decoded names `is_theirs` has, as they are or as some servers read them; the others stay byte for byte. Some servers
-/// separate by semicolon as well: without a look at that, a caller could hide a parameter from us and show it to them.
+/// `query` without the parameters whose decoded names `is_theirs` has, as they are or as some servers read them; the others
+/// stay byte for byte. Some servers separate by semicolon as well: without a look at that, a caller could hide a parameter
+/// from us and show it to them.
 pub fn without(query: &[u8], is_theirs: impl Fn(&str) -> bool) -> Vec<u8> {
     let is_separator = |byte: &u8| matches!(byte, b'&' | b';');
     let mut others = Vec::with_capacity(query.len());
-    let (mut separator, mut has_kept) = (None, false);
+    let (mut separator, mut last, mut has_kept) = (None, None, false);
     for piece in query.split_inclusive(is_separator) {
         let (pair, next) = match piece.split_last() {
             Some((last, pair)) if is_separator(last) => (pair, Some(*last)),
@@ -25,11 +26,13 @@ pub fn without(query: &[u8], is_theirs: impl Fn(&str) -> bool) -> Vec<u8> {
         if !parse(pair).next().is_some_and(|(name, _)| is_theirs(&name) || is_theirs(as_some_read(&name))) {
             others.extend(separator.filter(|_| has_kept));
             others.extend_from_slice(pair);
-            has_kept = true;
+            (last, has_kept) = (next, true);
+        } else {
+            last = None;
         }
         separator = next;
     }
-    others.extend(separator.filter(|_| has_kept));
+    others.extend(last);
     others
 }
 

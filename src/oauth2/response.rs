@@ -79,7 +79,7 @@ fn grant(body: &Json) -> Result<Grant, &'static str> {
 fn is_bearer(kind: &Json) -> bool {
     match kind {
         Json::Null => true,
-        Json::String(kind) => ["", "bearer", "bearertoken"].iter().any(|name| kind.trim().eq_ignore_ascii_case(name)),
+        Json::String(kind) => ["bearer", "bearertoken"].iter().any(|name| kind.trim().eq_ignore_ascii_case(name)),
         _ => false,
     }
 }

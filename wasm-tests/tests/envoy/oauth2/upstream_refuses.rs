@@ -97,14 +97,20 @@ fn retrying(server: &Value, upstream: std::net::SocketAddr, tokens: std::net::So
         .cluster(cluster(TOKENS, tokens, Protocol::Http1))
 }
 
+/// A filter with `retryOn401` in a cluster whose route retries, after the first request was served.
+async fn retrying_world() -> World {
+    let tokens = TokenServer::start(ANY).await.unwrap();
+    let server = json!({"host": "c", "auth": auth(tokens.address(), json!({"retryOn401": true}))});
+    let fixture = Fixture::start_with(&options(), |upstream| retrying(&server, upstream, tokens.address())).await;
+    let world = World { fixture, tokens };
+    world.until("is served", |reply, _| reply.status == 200).await;
+    world
+}
+
 #[test]
 fn in_a_cluster_the_retry_of_a_401_carries_a_fresh_token() {
     run(async {
-        let tokens = TokenServer::start(ANY).await.unwrap();
-        let server = json!({"host": "c", "auth": auth(tokens.address(), json!({"retryOn401": true}))});
-        let fixture = Fixture::start_with(&options(), |upstream| retrying(&server, upstream, tokens.address())).await;
-        let world = World { fixture, tokens };
-        world.until("is served", |reply, _| reply.status == 200).await;
+        let world = retrying_world().await;
         world.fixture.upstream.refuse(Refused::These(vec!["Bearer token-1".to_owned()]));
         let (reply, seen) = world.request().await;
         assert_eq!(reply.status, 200);
@@ -128,11 +134,7 @@ fn in_a_cluster_the_retry_of_a_401_carries_a_fresh_token() {
 #[test]
 fn a_retry_without_another_token_does_not_bring_the_caller_a_401() {
     run(async {
-        let tokens = TokenServer::start(ANY).await.unwrap();
-        let server = json!({"host": "c", "auth": auth(tokens.address(), json!({"retryOn401": true}))});
-        let fixture = Fixture::start_with(&options(), |upstream| retrying(&server, upstream, tokens.address())).await;
-        let world = World { fixture, tokens };
-        world.until("is served", |reply, _| reply.status == 200).await;
+        let world = retrying_world().await;
         let down = Behaviour::Answers(StatusCode::SERVICE_UNAVAILABLE, Vec::new(), Bytes::new());
         world.tokens.behave(down);
         world.fixture.upstream.refuse(Refused::All);

@@ -1,4 +1,5 @@
-//! Requests that Envoy holds until their bodies are complete, because those are signed.
+//! Requests that Envoy holds until more of their bodies arrives: all of a body that is signed, or the next part after the token
+//! has come.
 //!
 //! Two limits keep a caller from holding Envoy's memory for long. A body must begin soon: unless
 //! `allow_on_headers_stop_iteration` is set for the filter, Envoy shows it no body while it holds the head, and each

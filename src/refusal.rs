@@ -77,8 +77,8 @@ reasons! {
     BodyTooLarge: 413, "body_too_large", "The gateway signs requests to this MCP server, and this one is too large for that";
     /// A body that is to be signed did not begin to arrive.
     BodyTimeout: 408, "body_timeout", "The gateway signs requests to this MCP server, and saw nothing of the body of this one";
-    /// A body that is to be signed was not complete within `bodyTimeoutMs`.
-    BodyTooSlow: 408, "body_too_slow", "The gateway signs requests to this MCP server, and the body of this one did not arrive in time";
+    /// A held body took too long: longer than `bodyTimeoutMs` to be signed, or it stopped while the request waited for a token.
+    BodyTooSlow: 408, "body_too_slow", "The gateway waited for the body of this request, and it did not arrive in time";
     /// The credential goes into the query, and the request has no path.
     NoPath: 501, "no_path", "The gateway cannot authenticate a request without a path to this MCP server";
     /// The filter has no configuration, or Envoy did not let it change the request.

@@ -42,7 +42,7 @@ const ALLOWED: [&str; 28] = [
     "wasi_snapshot_preview1.random_get",
 ];
 
-/// The module's exports. Envoy calls what is there, and each callback costs every request.
+/// The module's exports. Envoy calls every exported callback, which costs each request.
 const EXPORTS: [&str; 14] = [
     "_initialize",
     "memory",

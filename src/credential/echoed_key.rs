@@ -17,7 +17,7 @@ const SHORT: usize = 8;
 /// A header with more keys in it is emptied: the time to take them out grows with the square of their number.
 const MOST_KEYS: usize = 16;
 
-/// How often what is left is looked at again.
+/// How many rounds of removal a header gets.
 const MOST_ROUNDS: usize = 4;
 
 /// How many layers of percent-encoding are taken off one by one. Behind them, all that is left comes off at once.
@@ -71,7 +71,7 @@ impl EchoedKey {
         }
     }
 
-    /// `value` without the key in any spelling. The parameter that carries it goes with it; all else stays byte for byte.
+    /// `value` without the key, percent-encoded or not. The parameter that carries it goes with it; all else stays byte for byte.
     fn without(&self, value: &[u8]) -> Vec<u8> {
         let mut rest = value.to_vec();
         // Two halves of a key may meet where another one was between them.

@@ -261,7 +261,7 @@ fn trailers_lose_the_same_headers() {
     }
 }
 
-/// What is left of a caller's head, behind a filter with these keys and without a credential.
+/// The head of a request after a filter with these keys and no credential.
 fn stripped(keys: &str, path: &str, headers: &[(&str, &str)]) -> Vec<String> {
     let filter = filter(&format!(r#"{{"host": "h", {keys}}}"#));
     let mut headers = FakeHeaders::new(&[&[(":path", path)], headers].concat());
@@ -354,7 +354,7 @@ fn an_upgrade_keeps_of_connection_what_it_needs() {
         filter.on_request(&mut Request { payload, ..request(&no_attribute, &mut headers) });
         assert_eq!(headers.get("connection").unwrap(), expected.as_bytes(), "{sent}");
     }
-    // Envoy itself removes the header from what is no upgrade, and a head without a body is none.
+    // A request without a body is no upgrade. Envoy removes the header from it.
     let mut headers = FakeHeaders::new(&[]);
     filter.on_request(&mut request(&no_attribute, &mut headers));
     assert_eq!(headers.reads.get(), 0);

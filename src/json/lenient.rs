@@ -2,7 +2,7 @@
 
 use self::Surrogate::{High, Low};
 
-/// Text for a parser that takes UTF-8 alone: without a byte order mark, and with U+FFFD for all that is no text.
+/// Decodes `bytes` as UTF-8. Removes a byte order mark, and replaces invalid bytes and lone surrogates with U+FFFD.
 pub fn lenient(bytes: &[u8]) -> String {
     const BYTE_ORDER_MARK: &str = "\u{feff}";
     let text = String::from_utf8_lossy(bytes);

@@ -89,7 +89,7 @@ fn challenge(filter: &Filter, decided: Decided, response: &[(&str, &str)]) -> Op
         Some(Handling::LeaveToRetry(_)) => (true, false),
         None => (decided.verdict.outcome == Outcome::Injected, false),
     };
-    // A challenge to a credential of ours is for the caller only if the configuration says so.
+    // The caller gets a challenge to our credential only with `passChallenge`.
     let is_kept = |line: &String| !is_ours || is_relayed || !line.starts_with("www-authenticate");
     assert_eq!(headers.lines(), before.into_iter().filter(is_kept).collect::<Vec<_>>());
     challenge
@@ -173,7 +173,7 @@ fn a_word_against_our_credential_is_not_for_the_caller() {
         let found = challenge(&filter, decided, &[&[(":status", status)], headers].concat());
         let case = format!("{auth}{keys}: {status} {headers:?}");
         assert_eq!(found.map(|challenge| challenge.handling), expected, "{case}");
-        // Only 401 and 407 say that the token is no good, and only one that was fetched can be had anew.
+        // Only 401 and 407 challenge the token, and only a fetched token can be replaced.
         let has_token = found.is_some_and(|challenge| challenge.token.is_some());
         assert_eq!(has_token, auth == OAUTH2 && status != "403", "{case}");
     }
